@@ -17,23 +17,27 @@ Level = Literal["debug", "info", "warning", "error"]
 
 @dataclass(frozen=True, slots=True)
 class EventKind:
-    """One kind of event. `levels`: the usual one first. `means`: a sentence's second half, after the level."""
+    """One kind of event. `levels`: the usual one first. `means`: a sentence's second half, after the level.
+
+    `about`: what else the page says of it, of its levels and fields; people who work do not see that.
+    """
 
     levels: tuple[Level, ...]
     fields: tuple[str, ...]
     means: str
+    about: str = ""
 
 
-def _info(means: str, *fields: str) -> EventKind:
-    return EventKind(("info",), fields, means)
+def _info(means: str, *fields: str, about: str = "") -> EventKind:
+    return EventKind(("info",), fields, means, about)
 
 
 def _warning(means: str, *fields: str) -> EventKind:
     return EventKind(("warning",), fields, means)
 
 
-def _error(means: str, *fields: str) -> EventKind:
-    return EventKind(("error",), fields, means)
+def _error(means: str, *fields: str, about: str = "") -> EventKind:
+    return EventKind(("error",), fields, means, about)
 
 
 def _debug(means: str, *fields: str) -> EventKind:
@@ -41,6 +45,7 @@ def _debug(means: str, *fields: str) -> EventKind:
 
 
 _COUNTS = ("batch", "rows", "done", "partial", "failed", "held", "lost", "cancelled", "images", "charged_usd")
+_OF_TIME = ("schedule", "at", "time_images", "time_charged_usd", "times_before", "images_before", "charged_before_usd")
 _HELD_UP = ("batch", "reason", "rows_waiting", "at_most_usd", "problem")
 _NOT_STORED = ("account", "provider_model", "dest", "images", "usd", "code", "problem")
 _IMAGE = ("batch", "key", "image_id")
@@ -50,31 +55,26 @@ _IMAGE = ("batch", "key", "image_id")
 NEWS: Mapping[str, EventKind] = {
     "batch_begun": _info("a batch has begun", "batch", "rows", "images", "at_most_usd", "budget_usd", "source", "dest"),
     "batch_goes_on": _info(
-        "a batch goes on; the figures are what is left to send when that is seen",
-        "batch",
-        "was",
-        "rows_waiting",
-        "at_most_usd",
+        "a batch goes on",
+        *("batch", "was", "rows_waiting", "at_most_usd"),
+        about="the figures are what is left to send when that is seen",
     ),
     "batch_finished": EventKind(
         ("info", "warning"),
-        (
-            *(*_COUNTS, "unknown_usd", "lost_usd", "seconds", "schedule", "at", "time_images", "time_charged_usd"),
-            *("times_before", "images_before", "charged_before_usd"),
-        ),
-        "a batch has finished; a warning where rows failed, are held or lost. `schedule`, `at` and what follows are of "
-        "the schedule's time that it has finished for; the last three of the times before it that had stopped, with "
-        "rows that it went on with",
+        (*_COUNTS, "unknown_usd", "lost_usd", "seconds", *_OF_TIME),
+        "a batch has finished",
+        "a warning where rows failed, are held or lost. `schedule`, `at` and what follows are of the schedule's time "
+        "that it has finished for; the last three are what times before it made that nothing has told",
     ),
-    "batch_cancelled": _info("a batch was cancelled, and nothing of it is on its way any more", *_COUNTS),
+    "batch_cancelled": _info("a batch was cancelled, and nothing of it is on its way any more", *_COUNTS, *_OF_TIME),
     "batch_paused": _info("a person paused a batch", *_HELD_UP),
     "batch_waits": _warning("the submits of a batch wait, and go on by themselves", *_HELD_UP),
     "batch_needs_person": _error("the submits of a batch wait until a person helps", *_HELD_UP),
     "account_paused": EventKind(
         ("error", "warning"),
         ("account", "provider", "code", "until", "problem"),
-        "an account takes no submits: its key or balance was refused (error), or no submit was taken for a minute "
-        "(warning); it is tried again by itself",
+        "an account takes no submits, and is tried again by itself",
+        "its key or balance was refused (error), or no submit was taken for a minute (warning)",
     ),
     "account_works_again": _info("an account takes submits again", "account", "provider", "was", "seconds"),
     "daily_budget_reached": _warning(
@@ -115,12 +115,13 @@ NEWS: Mapping[str, EventKind] = {
         "problem",
     ),
     "schedule_stopped": _error(
-        "the batch of a schedule's time waits until a person helps; the last two: what that time has made by now",
-        *("schedule", "at", "batch", "code", "problem", "time_images", "time_charged_usd"),
+        "the batch of a schedule's time waits until a person helps",
+        *("batch", "code", "problem", *_OF_TIME),
+        about="what follows `at` is as with `batch_finished`, by now",
     ),
     "schedule_partial": _info(
         "a time of a schedule has bought what its budget allowed, as --partial says: the rest goes on at a later one",
-        *("schedule", "at", "batch", "code", "problem", "time_images", "time_charged_usd"),
+        *("batch", "code", "problem", *_OF_TIME),
     ),
     "schedule_shrunk": _warning(
         "a schedule's manifest has at most half of the rows that it had the time before, and at least 10 fewer",

@@ -45,7 +45,8 @@ from cli.output.schedules import (
 from jobs.command_lines import command
 from jobs.errors import BadInput, LightfastError, NeedsPerson
 from jobs.formatting import count, day_and_minute, money, usd, utc
-from jobs.policy.firing import is_up_to_its_budget, upcoming
+from jobs.policy.firing import Into, is_up_to_its_budget, upcoming
+from jobs.results.completion import Reason
 from jobs.states import FIRING_OPEN, FiringState
 from worker.registration.preflight import existing_ledger
 
@@ -126,7 +127,7 @@ def _look(options: ScheduleOptions, settings: Settings, ledger: Ledger | None, n
         if preflight.batch is None:
             check_mark(store, preflight.name, ledger.ledger_id if ledger else None)
         short = options.quiet or options.json
-        whole = plan_screen.page(preflight, probed, everything=options.all)
+        whole = plan_screen.page(preflight, probed, everything=options.all, of_time=left.money)
         line, style = would_make(preflight, new, left)
         now = [(line, style)] if style or not short else []
         show(
@@ -179,11 +180,14 @@ def show_one(name: Name, *, json: Json = False, config: Config = None, sandbox: 
         schedule, now = _find(session, name), _now(session)
         spent = session.ledger.schedules.spent_this_month(schedule.id, now)
         history = session.ledger.schedules.history(schedule.id, with_charges=True)
-        # The older ones are told as they were told then.
-        history = [*(_as_of_now(session, schedule, each) for each in history[:1]), *history[1:]]
+        # The older ones are told as they were told then, but for rows that were made since.
+        newest, older = history[:1], history[1:]
+        history = [_as_of_now(session, schedule, each) for each in newest] + [
+            _helped(session, schedule, each) for each in older
+        ]
         would = _would_pay(session, schedule)
         if json:
-            newest = session.ledger.schedules.newest(now, with_charges=True).get(schedule.id)
+            last = session.ledger.schedules.newest(now, with_charges=True).get(schedule.id)
             times = upcoming(schedule.cron, schedule.timezone, now, AHEAD) if schedule.next_at is not None else []
             more = {
                 "times": [utc(at) for at in times],
@@ -191,7 +195,9 @@ def show_one(name: Name, *, json: Json = False, config: Config = None, sandbox: 
                 "history": [firing_document(each) for each in history],
                 "next_would": would.document,
             }
-            show_json({"command": "schedule show", **document(schedule, newest), **more})
+            show_json(
+                {"command": "schedule show", **document(schedule, last and _helped(session, schedule, last)), **more}
+            )
         else:
             lines = [*_stop_line(session), *page(schedule, spent, history, now), (would.line, would.style)]
             show(lines, sandbox=settings.is_sandbox)
@@ -207,7 +213,7 @@ def _as_of_now(session: LedgerSession, schedule: Schedule, firing: Firing) -> Fi
 
     ledger, now = session.ledger, _now(session)
     if firing.code not in OF_BUDGETS:
-        return firing
+        return _helped(session, schedule, firing)
     if firing.state is FiringState.FAILED:
         spent = ledger.schedules.spent_this_month(schedule.id, now)
         message = problem_by_now(schedule, firing, spent, sandbox=session.settings.is_sandbox)
@@ -220,6 +226,16 @@ def _as_of_now(session: LedgerSession, schedule: Schedule, firing: Firing) -> Fi
         standing = Standing(now=now, accounts=ledger.accounts.all())
         return replace(firing, message=waits_by_now(ledger.reports.progress(firing.batch, now), standing))
     return firing
+
+
+def _helped(session: LedgerSession, schedule: Schedule, firing: Firing) -> Firing:
+    """A time with rows that needed a person then, as they are now: a `retry` may have made them."""
+    from worker.scheduling.following import as_it_is_now
+
+    batch = firing.batch or (schedule.name if schedule.into is Into.SAME else None)  # none: its manifest was as it was
+    if firing.code != Reason.ROWS_NEED_YOU or not batch or session.ledger.batches.find(batch) is None:
+        return firing
+    return as_it_is_now(firing, session.ledger.reports.progress(batch, _now(session)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,8 @@ from cli.output.wording import aligned, narrowed, one_line, row_words
 from jobs.command_lines import command
 from jobs.formatting import count, day_and_minute, day_and_time, duration, here, listed, money, money_column, size
 from jobs.policy.copy_headroom import Backlog, least_slack, pace
-from jobs.results.budgets import raise_budget, raise_month
+from jobs.policy.firing import LEFT_TO_THE_NEXT
+from jobs.results.budgets import goes_on_with_it, of_budget_words, raise_budget, raise_month
 from jobs.results.completion import Reason, RunState, goes_on_by_itself, rows_for_you, waits_for, waits_for_you
 from jobs.results.progress import (
     counted_by,
@@ -190,6 +191,8 @@ def _told(progress: Progress, now: float) -> Iterator[Line]:
         yield f"archived\t{day_and_minute(batch.archived_at or 0.0)}, at {batch.archive}", ""
     if batch.reason and is_paused(progress):
         yield f"paused\t{batch.reason}", "yellow"
+    if batch.state is BatchState.CANCELLED and batch.reason == LEFT_TO_THE_NEXT:
+        yield f"left out\t{batch.reason}{goes_on_with_it(progress)}", ""
     if progress.unwritable:
         yield f"ledger\t{unwritable_line(progress.unwritable)}", "red"
     if progress.stop:
@@ -202,6 +205,7 @@ def _told(progress: Progress, now: float) -> Iterator[Line]:
     if progress.errors:
         yield f"errors\t{listed(progress.errors)}", "red"
     yield f"money\t{_money(progress)}", ""
+    yield from _month(progress)
     yield from _link(progress, now)
     yield from _copies(progress)
     for trouble in progress.troubles:
@@ -225,9 +229,14 @@ def _images(progress: Progress) -> str:
     return ", ".join([stored, *(f"{number:,} {words}" for words, number in parts.items() if number)])
 
 
+def _month(progress: Progress) -> Iterator[Line]:
+    """Of a schedule's batch, what its month has cost: the batch's own budget is what its times may add."""
+    if progress.schedule is not None and (month := progress.schedule.month) is not None:
+        yield f"month\t{money(month.spent)} of {money(month.budget)} of schedule {progress.schedule.name}, UTC", ""
+
+
 def _money(progress: Progress) -> str:
-    batch = progress.batch
-    paid = f"{spent(progress)} spent" + (f" of {money(batch.budget)}" if batch.budget is not None else "")
+    paid = f"{spent(progress)} spent{of_budget_words(progress)}"
     parts = {
         "reserved in flight": progress.in_flight_money,
         "for the rest at most": progress.remaining_money,
@@ -284,7 +293,7 @@ def _nobody(session: LedgerSession, progress: Progress) -> Iterator[Line]:
         # Who made rows anew does not think of the run that began the batch.
         is_redone = ledger.is_sqlite and batch.state is BatchState.ACTIVE and ledger.reports.has_redone(batch.name)
         again = f"; so does  {command('retry', batch.name, sandbox=batch.sandbox)}" if is_redone else ""
-        yield f"pace\t{nobody_works(ledger)}{again}", "yellow"
+        yield f"pace\t{nobody_works(ledger, progress)}{again}", "yellow"
 
 
 def _pace(figures: BatchFigures) -> Iterator[Line]:

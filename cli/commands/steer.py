@@ -17,6 +17,7 @@ from cli.flow.options import BatchName, Config, Json, MaxStall, Quiet, Sandbox, 
 from cli.flow.session import (
     LedgerSession,
     bring_back,
+    by_its_schedule,
     demand_key,
     find_batch,
     note,
@@ -36,9 +37,10 @@ from jobs.formatting import in_words
 from jobs.ledger.claims.reuse import FewerToReuse, ReuseOptions
 from jobs.marks import text_of
 from jobs.planning.survey import cancelled_for_good, made_in_another
+from jobs.policy.firing import LEFT_TO_THE_NEXT
 from jobs.policy.reuse import Reuse
-from jobs.results.budgets import month_words, raise_budget, raise_month
-from jobs.results.completion import Reason, RunState, used_budget
+from jobs.results.budgets import goes_on_with_it, month_words, raise_budget, raise_month
+from jobs.results.completion import Reason, RunState, is_over, used_budget
 from jobs.results.conditions import ON_YOUR_WORD
 from jobs.results.progress import images_on_their_way, rows_going_on
 from jobs.states import GOING_ON, JobState
@@ -148,7 +150,7 @@ def resume(  # noqa: PLR0913  one parameter an option
 def _resume(session: LedgerSession, batch: str, cap: int | None, *, yes: bool) -> None:
     found = find_batch(session.ledger, batch)
     if found.state == "cancelled":
-        raise BadInput(cancelled_for_good(batch, session.ledger.batches.other_name(batch)))
+        raise BadInput(_cancelled(session, found))
     demand_folder(session.ledger, found)
     if cap is not None:
         _give(session, found, cap, yes=yes)
@@ -215,8 +217,8 @@ def cancel(batch: BatchName, *, json: Json = False, config: Config = None, sandb
         find_batch(session.ledger, batch)
         count = session.ledger.batches.cancel(batch)
         left = f"{formatting.count(count, 'row')} will not be made" if count else "no row was left to make"
-        coming = session.ledger.reports.progress(batch)
-        stored = f" What is paid is still stored{_by_whom(session)}." if images_on_their_way(coming) else ""
+        coming = session.ledger.reports.progress(batch, time.time())
+        stored = f" What is paid is still stored{_by_whom(session, coming)}." if images_on_their_way(coming) else ""
         made_after_all = f" {made_in_another(session.ledger.batches.other_name(batch))}" if count else ""
         text = f"{batch} is cancelled for good: {left}.{stored}{made_after_all}"
         _told(session, batch, text, json=json, cancelled=count)
@@ -369,7 +371,7 @@ def _again(again: AgainCommand, config: Path | None, *, sandbox: bool) -> int:
     with settings_for(config, sandbox=sandbox) as settings, session_of(settings) as session:
         found = find_batch(session.ledger, again.batch)
         if found.state == "cancelled":
-            raise BadInput(cancelled_for_good(again.batch, session.ledger.batches.other_name(again.batch)))
+            raise BadInput(_cancelled(session, found))
         demand_folder(session.ledger, found)
         for key in again.keys:
             demand_key(session.ledger, [again.batch], key)
@@ -495,10 +497,11 @@ def _for_the_workers(
 ) -> int:
     count = _begin(again, session, found, rows, cost, take)
     wake(session)
+    by = _by_whom(session, session.ledger.reports.progress(again.batch))
     _told(
         session,
         again.batch,
-        f"{formatting.count(count, 'row')} ready again{_by_whom(session)}.",
+        f"{formatting.count(count, 'row')} ready again{by}.",
         json=again.json,
         rows=count,
     )
@@ -599,10 +602,20 @@ def wake(session: LedgerSession) -> None:
     wake_lanes(lanes_of(session.settings.accounts))
 
 
-def _by_whom(session: LedgerSession) -> str:
+def _by_whom(session: LedgerSession, progress: Progress) -> str:
     if not session.ledger.is_sqlite:
         return " by the cluster's workers"
+    if progress.schedule is not None and not session.ledger.is_held():
+        return f" by {by_its_schedule(progress.schedule, sandbox=progress.batch.sandbox).rstrip(',')}"
     return " by the `lightfast run` that is at work" if session.ledger.is_held() else " by the next `lightfast run`"
+
+
+def _cancelled(session: LedgerSession, found: Batch) -> str:
+    """Why nothing can be paid for a cancelled batch, and how its rows are made after all."""
+    progress = session.ledger.reports.progress(found.name, time.time())
+    if found.reason == LEFT_TO_THE_NEXT and progress.schedule is not None:
+        return f"batch {found.name} takes no more: {found.reason}{goes_on_with_it(progress)}"
+    return cancelled_for_good(found.name, session.ledger.batches.other_name(found.name))
 
 
 def _goes_on(session: LedgerSession, name: str) -> str:
@@ -610,16 +623,18 @@ def _goes_on(session: LedgerSession, name: str) -> str:
     now = time.time() + session.ledger.clock_offset()
     progress = session.ledger.reports.progress(name, now)
     standing = RunState(progress=progress, accounts=session.ledger.accounts.all(), now=now)
+    if is_over(progress):
+        return f"{name} is finished: there is nothing to go on with."
     if waits := used_budget(standing):
         is_month = waits is Reason.MONTH_BUDGET_USED
         raises = raise_month(progress) if is_month else [raise_budget(progress)] * (waits is Reason.BUDGET_USED)
         to_raise = f" To raise it:  {', then  '.join(raises)}" if raises else ""
         coming = images_on_their_way(progress)
-        stored = f" What is paid is still stored{_by_whom(session)}." if coming else ""
+        stored = f" What is paid is still stored{_by_whom(session, progress)}." if coming else ""
         return f"{name} is not paused, but its rows wait: {why(waits, standing)}{to_raise}{stored}"
     sandbox = progress.batch.sandbox
     told = [f"\n  {line}" for each in progress.failing for line in copy_stops.lines(each, sandbox=sandbox, own=name)]
-    return f"{name} goes on{_by_whom(session)}.{''.join(told)}"
+    return f"{name} goes on{_by_whom(session, progress)}.{''.join(told)}"
 
 
 def _told(session: LedgerSession, batch: str, text: str, *, json: bool, **more: object) -> None:

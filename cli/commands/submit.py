@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.flow.options import BatchName, Config, Json, MaxStall, Quiet, RunOptions, Sandbox, read_stall, takes
-from cli.flow.session import NOBODY, LedgerSession, find_batch, note, open_session, show_json
+from cli.flow.session import LedgerSession, find_batch, nobody_works, note, open_session, show_json
 from cli.flow.settings import NOWHERE, read_settings
 from jobs.command_lines import command
 from jobs.errors import BadInput
@@ -112,12 +112,9 @@ def _watch(
 def _warn_without_a_run(session: LedgerSession, batch: str) -> None:
     from jobs.results.completion import is_over
 
-    if (
-        session.ledger.is_sqlite
-        and not session.ledger.is_held()
-        and not is_over(session.ledger.reports.progress(batch))
-    ):
-        note(f"warning: {NOBODY}.")
+    progress = session.ledger.reports.progress(batch, time.time())
+    if session.ledger.is_sqlite and not session.ledger.is_held() and not is_over(progress):
+        note(f"warning: {nobody_works(session.ledger, progress)}.")
 
 
 def _warn_without_workers(session: LedgerSession) -> None:

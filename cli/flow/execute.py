@@ -24,7 +24,7 @@ from jobs import formatting
 from jobs.command_lines import command, in_another_batch, repeated
 from jobs.errors import UNREADABLE_ROW
 from jobs.planning.survey import made_in_another
-from jobs.results.budgets import budget_for_all, raise_budget, raise_month
+from jobs.results.budgets import budget_for_all, of_budget_words, raise_budget, raise_month
 from jobs.results.completion import exit_code_when_over
 from jobs.results.progress import counted_by, spent
 from jobs.results.rows import free_column
@@ -298,10 +298,8 @@ def _held(progress: Progress) -> str:
 
 
 def _money(progress: Progress) -> str:
-    batch = progress.batch
-    of = f" of {formatting.money(batch.budget)}" if batch.budget is not None else ""
     parts = [
-        f"{spent(progress)}{of} ({counted_by(progress)})",
+        f"{spent(progress)}{of_budget_words(progress)} ({counted_by(progress)})",
         *([f"{formatting.money(progress.in_flight_money)} reserved in flight"] if progress.in_flight_money else []),
         f"unknown at most {formatting.money(progress.unknown_money)}",
         f"lost {formatting.money(progress.lost_money)}",

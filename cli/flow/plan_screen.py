@@ -36,8 +36,13 @@ MANY = 12
 _WIDTH = 13
 
 
-def page(preflight: Preflight, probed: Probed | None, *, everything: bool) -> Iterator[Line]:
-    """Every line of the plan, with its style. `everything`: long lists whole."""
+def page(
+    preflight: Preflight, probed: Probed | None, *, everything: bool, of_time: int | None = None
+) -> Iterator[Line]:
+    """Every line of the plan, with its style. `everything`: long lists whole.
+
+    `of_time`: what a time of a schedule may spend, in micro-dollars: its batch's budget counts the times before, too.
+    """
     yield from _head(preflight, probed)
     yield from ((f"{'hint':{_WIDTH}}  {hint}", "bold yellow") for hint in preflight.seen.hints)
     yield from (_sample(preflight.seen) if not preflight.is_cancelled else ())
@@ -45,7 +50,7 @@ def page(preflight: Preflight, probed: Probed | None, *, everything: bool) -> It
     if not preflight.is_cancelled:  # nothing of it is bought
         yield from _routes(preflight.seen, width, everything=everything, sandbox=preflight.settings.is_sandbox)
         yield from _resting(preflight)
-        yield from _total(preflight)
+        yield from _total(preflight, of_time)
     yield from _bad(preflight.seen, everything=everything)
     yield from before_money(preflight)
 
@@ -200,8 +205,8 @@ def _each(group: RouteGroup) -> str:
     return "-".join(map(formatting.unit_price, ends))
 
 
-def _total(preflight: Preflight) -> Iterator[Line]:
-    seen, budget = preflight.seen, preflight.limits.budget
+def _total(preflight: Preflight, of_time: int | None = None) -> Iterator[Line]:
+    seen, budget = preflight.seen, preflight.limits.budget if of_time is None else of_time
     money = formatting.money(seen.money)
     unpriced = f" and {formatting.count(seen.unpriced, 'image')} at a price not known" if seen.unpriced else ""
     of = f" of budget {formatting.money(budget)}" if budget is not None else ""

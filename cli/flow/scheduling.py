@@ -191,9 +191,11 @@ def would_make(preflight: Preflight, schedule: NewSchedule, left: Left) -> tuple
     except BadInput as wrong:
         return would_fail(wrong), "red"
     seen = preflight.seen
-    rows = f"{seen.new:,} new, {seen.changed:,} changed, {seen.reused:,} reused, {seen.again.absent:,} gone"
-    held = f"; {held_words(seen.margin)}" if seen.margin else ""
-    cost = f"{count(seen.images, 'image')} for {money(seen.needed)} ({rows}{held})"
+    rows = {"new": seen.new, "changed": seen.changed, "reused": seen.reused, "gone": seen.again.absent}
+    told = [", ".join(f"{number:,} {word}" for word, number in rows.items() if number)]
+    told += [held_words(seen.margin)] if seen.margin else []
+    why = "; ".join(filter(None, told))
+    cost = f"{count(seen.images, 'image')} for {money(seen.needed)}{f' ({why})' if why else ''}"
     return f"{'now':12}it would make {_most(preflight, left)}{cost}", ""
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cli.flow.settings import NOWHERE, SCHEMA, _standin, read_settings, sandbox_mark
 from cli.output import terminal
+from jobs.command_lines import command
 from jobs.errors import BadInput
 from jobs.formatting import day_and_minute, plain
 from jobs.policy.liveness import SEEN_WITHIN
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from jobs.ledger import Ledger
     from jobs.ledger.batches.values import Batch
     from jobs.ledger.reports.archived import Archive
+    from jobs.ledger.reports.values import BatchSchedule, Progress
     from jobs.settings.model import Settings
 
 
@@ -51,7 +53,9 @@ def session_of(settings: Settings) -> Iterator[LedgerSession]:
     path = settings.database_path
     if path is not None and not path.exists():
         hint = _of_the_demo(path) if settings.is_sandbox else " A ledger of the stand-in is read with --sandbox."
-        raise BadInput(f"There is no ledger at {path}: no batch was run or submitted from here.{hint}")
+        raise BadInput(
+            f"There is no ledger at {path}: no batch was run or submitted, and no schedule added, from here.{hint}"
+        )
     ledger = open_ledger(settings.database_url)
     ledger.reports.archives = _opened_archive
     try:
@@ -164,6 +168,15 @@ def is_worked_on(ledger: Ledger, now: float) -> bool:
     return ledger.is_held() if ledger.is_sqlite else bool(ledger.workers.seen(now, SEEN_WITHIN))
 
 
-def nobody_works(ledger: Ledger) -> str:
-    """What is said if none is."""
-    return NOBODY if ledger.is_sqlite else "no worker has shown life for a minute; it goes on when one does"
+def nobody_works(ledger: Ledger, progress: Progress) -> str:
+    """What is said if none is: who goes on with the batch."""
+    if not ledger.is_sqlite:
+        return "no worker has shown life for a minute; it goes on when one does"
+    schedule, sandbox = progress.schedule, progress.batch.sandbox
+    return f"nobody works on it now: {by_its_schedule(schedule, sandbox=sandbox)} goes on" if schedule else NOBODY
+
+
+def by_its_schedule(schedule: BatchSchedule, *, sandbox: bool) -> str:
+    """The commands that go on with a schedule's batch on one machine: `run` is not among them."""
+    now = command("schedule", "run-now", schedule.name, sandbox=sandbox)
+    return f"`{now}`, or `{command('schedule', 'serve', sandbox=sandbox)}`,"

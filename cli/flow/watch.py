@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from cli.flow.session import NOBODY, is_worked_on
+from cli.flow.session import is_worked_on, nobody_works
 from cli.output.endings import why
 from cli.output.progress import Screen, troubles
 from jobs.results.completion import Reason, RunState, finished, is_over
@@ -16,6 +16,7 @@ from worker.registration.options import WorkLimits
 
 if TYPE_CHECKING:
     from jobs.ledger import Ledger
+    from jobs.ledger.reports.values import Progress
 
 #: Seconds between two looks, and the share of the time that looking may take.
 LOOK_EVERY = 1.0
@@ -67,13 +68,16 @@ class Watch:
         """Why the watching ended, in words."""
         reason, standing = ending.reason, ending.standing
         if reason is Reason.INTERRUPTED:
-            return f"no longer watched; {self._who()}"
+            return f"no longer watched; {self._who(standing.progress)}"
         if reason is not Reason.NOTHING_MOVES:
             return why(reason, standing)
         held_up = "; ".join(troubles(standing.progress, standing.accounts))
-        return held_up or f"nothing moves; {self._who() if self.ledger.is_sqlite else 'is a worker there?'}"
+        return (
+            held_up
+            or f"nothing moves; {self._who(standing.progress) if self.ledger.is_sqlite else 'is a worker there?'}"
+        )
 
-    def _who(self) -> str:
+    def _who(self, progress: Progress) -> str:
         if not self.ledger.is_sqlite:
             return "the workers go on"
-        return "the `lightfast run` at work goes on" if self.ledger.is_held() else NOBODY
+        return "the `lightfast run` at work goes on" if self.ledger.is_held() else nobody_works(self.ledger, progress)

@@ -21,7 +21,7 @@ from cli.output.sentences import (
 )
 from jobs import formatting
 from jobs.errors import MOVED
-from jobs.results.budgets import month_words
+from jobs.results.budgets import month_words, of_budget_words
 from jobs.results.progress import (
     images_failing,
     images_per_second,
@@ -199,10 +199,8 @@ def _pace(progress: Progress, accounts: Sequence[Account], span: Elapsed) -> Ite
 
 
 def _spent(progress: Progress) -> str:
-    batch = progress.batch
-    of = f" of {formatting.money(batch.budget)}" if batch.budget is not None else ""
     flying = f", {formatting.money(progress.in_flight_money)} reserved" if progress.in_flight_money else ""
-    return f"{spent(progress)}{of} so far{flying}"
+    return f"{spent(progress)}{of_budget_words(progress)} so far{flying}"
 
 
 def _word(state: JobState, progress: Progress) -> str:

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 from cli.output.wording import aligned
 from jobs.command_lines import command
 from jobs.formatting import count, day_and_minute, duration, minute_in, money, usd, utc
-from jobs.policy.firing import SPENT, Into, has_shrunk, is_up_to_its_budget, upcoming
+from jobs.policy.firing import (
+    BEFORE,
+    NEEDY,
+    SPENT,
+    STOPPED_WITH,
+    UNTOLD,
+    Into,
+    has_shrunk,
+    is_up_to_its_budget,
+    upcoming,
+)
 from jobs.results.budgets import bought_words, held_words
 from jobs.states import FiringState
 from worker.registration.manifest_sources import shown_name
@@ -39,6 +49,8 @@ def outcome(firing: Firing) -> str:
     """What has become of a time, in a few words."""
     if _is_partial(firing):
         return "done up to its budget"
+    if firing.state is FiringState.ENDED and firing.exit_code == STOPPED_WITH:
+        return "stopped, and the next time went on with the rest"
     return _STATES.get(firing.state) or _ENDED[firing.exit_code or 0]
 
 
@@ -95,6 +107,8 @@ def table(
             if firing.state is FiringState.ENDED and firing.exit_code:
                 see = command("status", firing.batch or each.name, sandbox=sandbox)
                 yield f"{each.name}, {day_and_minute(firing.at)}: rows failed, are held or lost:  {see}", "yellow"
+            elif firing.state is FiringState.ENDED and firing.detail.get(NEEDY):
+                yield f"{each.name}, {day_and_minute(firing.at)}: {outcome(firing)}; {firing.message}", ""
 
 
 def _row(schedule: Schedule, firing: Firing | None) -> tuple[str, ...]:
@@ -154,7 +168,7 @@ def history_lines(history: Sequence[Firing]) -> Iterator[Line]:
         by = " by hand" if firing.by_hand else ""
         what = _plan(firing)
         messages = [firing.message, _shrunk(firing.detail) if has_shrunk(firing.detail) else None]
-        told = "".join(f": {each}" for each in messages if each)
+        told = "".join(f": {each}" for each in messages if each).replace("\n", f"\n{'':{_WIDTH}}")
         line = f"{'' if place else 'history':{_WIDTH}}{day_and_minute(firing.at)}{by}  {outcome(firing)}{what}{told}"
         yield line, style(firing)
 
@@ -165,7 +179,7 @@ def _shrunk(detail: Mapping[str, Any]) -> str:
 
 def _plan(firing: Firing) -> str:
     detail = firing.detail
-    if not detail:
+    if "images" not in detail:
         return ""
     parts = [f"{detail[name]:,} {name}" for name in ("new", "changed", "reused", "gone") if detail.get(name)]
     parts += [count(detail.get("images", 0), "image"), f"estimated {money(detail.get('estimate', 0))}"]
@@ -232,7 +246,7 @@ def firing_document(firing: Firing) -> dict[str, Any]:
         "batch": firing.batch,
         "began_at": utc(firing.began_at) if firing.began_at is not None else None,
         "ended_at": utc(firing.ended_at) if firing.ended_at is not None else None,
-        "plan": plan_document(firing.detail) if firing.detail else None,
+        "plan": plan_document(firing.detail) or None,
         "images": bought and bought.images,
         "charged_usd": usd(firing.charged),
         "reserved_usd": bought and usd(bought.reserved),
@@ -245,4 +259,5 @@ def plan_document(detail: Mapping[str, Any]) -> dict[str, Any]:
     """What the plan of a time said, for programs."""
     amounts = ("estimate", "margin", "budget", SPENT)
     money_of = {f"{name}_usd": usd(detail[name]) for name in amounts if name in detail}
-    return {name: value for name, value in detail.items() if f"{name}_usd" not in money_of} | money_of
+    others = {name: value for name, value in detail.items() if f"{name}_usd" not in money_of}
+    return {name: value for name, value in others.items() if name not in (BEFORE, UNTOLD, NEEDY)} | money_of

@@ -7,6 +7,7 @@ differs: whether a schedule has fixed hours is told by its hour field alone.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, available_timezones
@@ -44,14 +45,28 @@ def read_cron(text: str) -> str:
     try:
         next(CronSim(fields, datetime(2026, 1, 1, tzinfo=UTC)))
     except CronSimError as wrong:
-        raise ValueError(f"a cron line: {_told(str(wrong))}") from None
+        raise ValueError(f"a cron line: {_told(str(wrong), fields)}") from None
     except StopIteration:
         raise ValueError(_NEVER) from None
     return fields
 
 
-def _told(wrong: str) -> str:
-    return f"its {wrong.removeprefix('Bad ')} is not one" if wrong.startswith("Bad ") else wrong
+_LONGEST_MONTH = 31
+#: What each field may be, by its name.
+_ALLOWED = {
+    "minute": "0 to 59",
+    "hour": "0 to 23",
+    "day-of-month": "1 to 31",
+    "month": "1 to 12, or JAN to DEC",
+    "day-of-week": "0 to 7, or SUN to SAT",
+}
+
+
+def _told(wrong: str, fields: str) -> str:
+    field, days = wrong.removeprefix("Bad "), [int(day) for day in re.findall(r"\d+", fields.split()[2])]
+    if field == "day-of-month" and days and all(1 <= day <= _LONGEST_MONTH for day in days):
+        return "its day never comes: its months have none of that number"
+    return f"its {field} may be {_ALLOWED[field]}" if field in _ALLOWED else wrong
 
 
 def read_zone(name: str) -> str:

@@ -27,6 +27,11 @@ STOPPED_WITH = 4
 LEFT_OUT = "left_out"
 #: Beside the plan of a time that stopped: images made by then, and micro-dollars charged.
 MADE, SPENT = "made", "made_for"
+#: What it told of times before it: by their numbers the images and micro-dollars of each by then; and of these, what no
+#: message had told, as the number of times, images and micro-dollars.
+BEFORE, UNTOLD = "before", "untold_before"
+#: Beside the plan of a time whose batch was over with rows that needed a person: how many.
+NEEDY = "rows_need_you"
 #: The reason of a batch that --partial has ended at its budget: the next time takes its rest into another.
 LEFT_TO_THE_NEXT = "its time's budget is used, and the next time makes the rest (--partial)"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jobs.command_lines import command
 from jobs.formatting import count, day_and_minute, dollars, money, up_to_cents
 from jobs.ledger.reports.values import Progress
-from jobs.ledger.schedules.values import Bought
+from jobs.ledger.schedules.values import Bought, NewSchedule, Schedule
 
 
 def month_words(progress: Progress) -> str:
@@ -27,10 +27,35 @@ def goes_on_words(progress: Progress) -> str:
     return f"schedule {schedule.name} goes on with the rest at {day_and_minute(schedule.goes_on_at)}"
 
 
+def goes_on_with_it(progress: Progress) -> str:
+    """The command that lets the next time of its schedule come now, within its budgets; "": it is of none."""
+    if progress.schedule is None:
+        return ""
+    now = command("schedule", "run-now", progress.schedule.name, sandbox=progress.batch.sandbox)
+    return f". To let it come now:  {now}"
+
+
 def bought_words(bought: Bought) -> str:
     """What a time of a schedule has made, and what that has cost; more where something is not settled."""
     open_ = f", {money(bought.reserved)} set aside for what is in flight or unknown" if bought.reserved else ""
+    if not (bought.images or bought.charged or open_):
+        return NOTHING_BOUGHT
     return f"{count(bought.images or 0, 'image')} made for {money(bought.charged)}{open_}"
+
+
+#: What is said of a time that could pay for nothing.
+NOTHING_BOUGHT = "nothing was bought"
+
+
+def helped_words(rows: int | None) -> str:
+    """That rows which needed a person when a time ended do so no more. `rows`: as far as it is on record."""
+    return f"{count(rows, 'row')} made after its end" if rows else "the rows that failed were made after its end"
+
+
+def of_budget_words(progress: Progress) -> str:
+    """The budget that its money is compared with, after "$1.00"; "": none. A schedule's budgets are its times'."""
+    budget = progress.batch.budget
+    return f" of {money(budget)}" if budget is not None and progress.schedule is None else ""
 
 
 def budget_for_all(progress: Progress) -> str:
@@ -57,6 +82,25 @@ def raise_month(progress: Progress) -> list[str]:
     needed = dollars(max(schedule.month.budget, up_to_cents(schedule.month.spent + waiting)))
     edit = command("schedule", "edit", schedule.name, "--monthly-budget", needed, sandbox=progress.batch.sandbox)
     return [edit, *([raise_budget(progress)] if progress.budget_allows is False else [])]
+
+
+#: What is said before the command that `allowed_by` gives.
+TO_ALLOW = " To allow it, if the manifest is as you want it:"
+
+
+def allowed_by(schedule: NewSchedule, needed: int, spent: int, *, sandbox: bool) -> str:
+    """The command that lets a time cost as much; of one that is not on record as it is asked for, the options.
+
+    `needed`, and `spent` of this month: micro-dollars.
+    """
+    words: list[str] = []
+    if schedule.budget is not None and schedule.budget < needed:
+        words += ["--budget", dollars(up_to_cents(needed))]
+    if schedule.monthly_budget is not None and schedule.monthly_budget < spent + needed:
+        words += ["--monthly-budget", dollars(up_to_cents(spent + needed))]
+    if not isinstance(schedule, Schedule):
+        return f" All of it needs  {' '.join(words)}" if words else ""
+    return f"{TO_ALLOW}  {command('schedule', 'edit', schedule.name, *words, sandbox=sandbox)}"
 
 
 def held_words(margin: int) -> str:

@@ -18,12 +18,13 @@ from jobs.ledger.accounts.condition_values import Condition, ConditionChange
 from jobs.ledger.accounts.values import Account, DayLimit
 from jobs.ledger.accounts.worker_values import DestinationTrouble, EmergencyStop, WorkerProcess
 from jobs.ledger.reports.values import DyingLinks, Progress
-from jobs.ledger.schedules.values import Bought, Firing, MissedTimes
+from jobs.ledger.schedules.values import Firing, MissedTimes
 from jobs.log_events import NEWS, Level
-from jobs.policy.firing import MADE, SPENT, STOPPED_WITH, has_shrunk, is_up_to_its_budget
+from jobs.policy.firing import MADE, SPENT, STOPPED_WITH, UNTOLD, has_shrunk, is_up_to_its_budget
 from jobs.policy.liveness import SEEN_WITHIN
 from jobs.results.budgets import month_words
 from jobs.results.completion import Reason, RunState, goes_on_by_itself, is_over, waits_for
+from jobs.results.nights import Night
 from jobs.results.progress import rows_in_need
 from jobs.states import FIRING_OPEN, BatchState, FiringState, JobState, TroubleKind
 from providers.dialects.answers import ACCOUNT_CODES
@@ -52,49 +53,6 @@ class LearntFigure:
     limit: str  # "submits_per_second", "max_in_flight"
     value: float
     is_met: bool  # a 429 has shown where it ends
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Night:
-    """The schedule's time that a batch has finished for: the last one that has sent, or taken over, something."""
-
-    schedule: str
-    at: float
-    images: int  # made, replaced and surplus ones too
-    charged: int  # micro-dollars
-    goes_on: bool = True  # its end is not on record yet
-    # The times before it that had stopped with rows left, so that the end of their batch was not told for them.
-    times_before: int = 0
-    images_before: int = 0
-    charged_before: int = 0
-
-
-def night_of(schedule: str, times: Sequence[Firing]) -> Night | None:
-    """What is told of the end of a batch. `times`: those recorded for it, the newest first, with what each bought."""
-    if not times:
-        return None
-    place = next((at for at, each in enumerate(times) if _has_made(each)), 0)
-    shown, before = times[place], []
-    for each in times[place + 1 :]:
-        if each.exit_code != STOPPED_WITH:
-            break
-        before.append(each.bought or Bought())
-    bought = shown.bought or Bought()
-    return Night(
-        schedule=schedule,
-        at=shown.at,
-        images=bought.images or 0,
-        charged=bought.charged,
-        goes_on=_has_made(shown) and shown.state in (FiringState.WORKING, FiringState.STOPPED),
-        times_before=len(before),
-        images_before=sum(each.images or 0 for each in before),
-        charged_before=sum(each.charged for each in before),
-    )
-
-
-def _has_made(firing: Firing) -> bool:
-    """Whether a time has sent something, whatever came of it, or taken images over."""
-    return bool(firing.bought and firing.bought.sent) or bool(firing.detail.get("reused"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +160,11 @@ def _schedules(standing: Standing, told: Told) -> Iterator[Condition]:
                 continue
             made, charged = firing.detail.get(MADE), firing.detail.get(SPENT)
             about = {"at": utc(firing.at), "batch": firing.batch, "code": firing.code, "problem": firing.message}
-            sums = {"time_images": made, "time_charged_usd": usd(charged)}
+            sums = {
+                "time_images": made,
+                "time_charged_usd": usd(charged),
+                **_of_those_before(*firing.detail.get(UNTOLD, (0, 0, 0))),
+            }
             # One that goes on, buys more and stops again is told again.
             state = f"{'partial' if is_partial else firing.state.value} {utc(firing.at)}{f' {made}' if made else ''}"
             yield Condition(name="schedule", subject=name, state=state, detail={**about, **sums})
@@ -271,13 +233,24 @@ def _figure(figure: LearntFigure, told: Told, now: float) -> Condition:
 
 def _batch(progress: Progress, standing: Standing, before: Condition | None) -> Condition:
     state, reason = batch_state(progress, standing.accounts, standing.now)
-    of_time = _finished_for(standing.nights.get(progress.batch.name), before) if state == "finished" else None
+    night = standing.nights.get(progress.batch.name)
+    of_time = _finished_for(night, before) if state == "finished" else None
+    told = night.told if night is not None else told_of_times(before)
     return Condition(
         name="batch",
         subject=progress.batch.name,
         state=" ".join(filter(None, (state, reason or of_time))),
-        detail={"reason": reason, **_figures(progress, standing, reason)},
+        detail={"reason": reason, **_figures(progress, standing, reason), **({TOLD: told} if told else {})},
     )
+
+
+#: In what was told of a batch: what of its schedule's times.
+TOLD = "told_of_times"
+
+
+def told_of_times(before: Condition | None) -> Mapping[str, Any] | None:
+    """What was told of a batch's times when its end was told last; None: nothing yet."""
+    return before.detail.get(TOLD) if before is not None else None
 
 
 def _finished_for(night: Night | None, before: Condition | None) -> str | None:
@@ -355,10 +328,18 @@ def _figures(progress: Progress, standing: Standing, reason: Reason | None) -> d
         "at": night and utc(night.at),
         "time_images": night and night.images,
         "time_charged_usd": night and usd(night.charged),
-        "times_before": night and (night.times_before or None),
-        "images_before": night.images_before if night and night.times_before else None,
-        "charged_before_usd": usd(night.charged_before) if night and night.times_before else None,
+        "times_before": None,
+        "images_before": None,
+        "charged_before_usd": None,
+        **(_of_those_before(night.times_before, night.images_before, night.charged_before) if night else {}),
     }
+
+
+def _of_those_before(times: int, images: int, charged: int) -> dict[str, Any]:
+    """What times before the one that is told made untold; nothing where there are none."""
+    if not times:
+        return {}
+    return {"times_before": times, "images_before": images, "charged_before_usd": usd(charged)}
 
 
 def problem_of(progress: Progress, standing: Standing, reason: Reason | None) -> str | None:
@@ -424,7 +405,7 @@ def _batch_events(change: ConditionChange, _standing: Standing) -> Iterator[LogE
         level: Level = "warning" if facts["need_you"] else "info"
         yield told("batch_finished", *counts, "unknown_usd", "lost_usd", "seconds", *_OF_TIME, level=level)
     elif state == "cancelled":
-        yield told("batch_cancelled", *counts)
+        yield told("batch_cancelled", *counts, *_OF_TIME)
     else:
         names = {"waits": "batch_waits", "needs": "batch_needs_person", "paused": "batch_paused"}
         yield told(names[state], *held_up)

@@ -147,11 +147,11 @@ def _finished(event: LogEvent, change: ConditionChange, standing: Standing) -> M
 
 
 def _made_before(told: Mapping[str, Any]) -> str:
-    """What was made at the times before, that had stopped: the end of the batch is theirs, too."""
+    """What times before it had made that no message has told: each image is told once."""
     if "times_before" not in told:
         return ""
     made = f"{count(told['images_before'], 'image')} for {_usd(told['charged_before_usd'])}"
-    return f", and {made} at {count(told['times_before'], 'time')} before it that had stopped"
+    return f", and {made} at {count(told['times_before'], 'time')} before it, not told until now"
 
 
 def _more_money(told: Mapping[str, Any]) -> str:
@@ -279,6 +279,8 @@ def _schedule(event: LogEvent, _change: ConditionChange, standing: Standing) -> 
     problem = told.get("problem") or told.get("code") or verb
     if event.name == "schedule_stopped" and told.get("time_images"):
         problem = f"{count(told['time_images'], 'image')} made for {_usd(told['time_charged_usd'])}. {problem}"
+    if before := _made_before(told).removeprefix(", and "):
+        problem = f"{problem}. Besides, {before}"
     return _message(
         f"schedule.{event.name.removeprefix('schedule_')}",
         standing,

@@ -69,6 +69,18 @@ def test_the_page_shows_the_table():
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", page, re.MULTILINE))
 
     assert rows == {
-        name: f"{', '.join(kind.levels)} | {' '.join(f'`{field}`' for field in kind.fields)} | {kind.means}"
+        name: f"{', '.join(kind.levels)} | {' '.join(f'`{field}`' for field in kind.fields)} | "
+        f"{'; '.join(filter(None, (kind.means, kind.about)))}"
         for name, kind in EVENTS.items()
     }
+
+
+def test_what_people_see_of_an_event_says_nothing_of_its_levels_and_fields():
+    shown = {name: kind.means for name, kind in EVENTS.items()}
+    about = [
+        name
+        for name, means in shown.items()
+        if re.search(r"a warning where|\(warning\)|`schedule`|what follows", means)
+    ]
+
+    assert about == []

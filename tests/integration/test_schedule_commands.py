@@ -16,6 +16,7 @@ from jobs.formatting import money
 from jobs.ledger import open_ledger
 from jobs.ledger.accounts.monthly_budgets import month_of
 from jobs.ledger.schedules.values import Attachment, Ended, NewSchedule
+from jobs.policy.firing import LEFT_TO_THE_NEXT
 from jobs.states import FiringState
 from providers.types import MICROS
 from tests.support.shop_ledger import call, document
@@ -89,7 +90,13 @@ def test_what_is_wrong_is_told_before_anything_is_on_record(words, expected):
 def test_all_that_is_wrong_is_told_at_once():
     said = refused("schedule", "add", "nightly", "61 * * * *", "-", "--timezone", "Mars", "--jitter", "x")
 
-    for expected in ("its minute is not one", '--timezone: "Mars"', '--jitter: "x"', "standard input", "--budget USD"):
+    for expected in (
+        "its minute may be 0 to 59",
+        '--timezone: "Mars"',
+        '--jitter: "x"',
+        "standard input",
+        "--budget USD",
+    ):
         assert expected in said
 
 
@@ -314,7 +321,7 @@ def test_images_that_are_on_record_or_being_made_are_told_apart_from_what_the_ne
     said = call("schedule", "show", "nightly").stdout
 
     assert "it would make 3 images for $" in said
-    assert "(1 new, 0 changed, 0 reused, 0 gone); 2 of them wait in its batch already; 1 is being made now" in said
+    assert "(1 new); 2 of them wait in its batch already; 1 is being made now" in said
     would = document("schedule", "show", "nightly")["next_would"]
     assert (would["images"], would["waiting"], would["new"], would["margin_usd"]) == (3, 2, 1, 0.0)
 
@@ -326,7 +333,7 @@ def test_show_tells_how_much_of_it_a_partial_time_could_buy(budget, told):
 
     said = call("schedule", "show", "nightly").stdout
 
-    assert f"it would make {told}, as it may spend ${budget} (--budget): 6 images for $0.12 (6 new, " in said
+    assert f"it would make {told}, as it may spend ${budget} (--budget): 6 images for $0.12 (6 new)" in said
 
 
 @pytest.fixture
@@ -372,6 +379,75 @@ def test_a_resume_that_its_month_stops_names_what_frees_it_and_no_other_command(
     told = said.stdout + said.stderr
     assert "lightfast schedule edit nightly --monthly-budget 0.53" in told
     assert "retry nightly" not in told
+
+
+@pytest.mark.usefixtures("used_month")
+def test_of_a_schedules_batch_the_month_is_shown_and_its_schedule_goes_on_with_it():
+    told = " ".join(call("status", "nightly").stdout.split())
+
+    assert "money $0.00 spent (" in told
+    assert "month $0.49 of $0.50 of schedule nightly, UTC" in told
+    assert (
+        "nobody works on it now: `lightfast schedule run-now nightly`, or `lightfast schedule serve`, goes on" in told
+    )
+    assert "lightfast run" not in told
+
+
+@pytest.mark.usefixtures("used_month")
+@pytest.mark.parametrize("verb", ["resume", "retry"])
+def test_a_nights_rest_that_partial_gave_up_is_made_by_the_next_time_and_no_run_is_named(verb):
+    with ledger() as opened:
+        opened.batches.cancel("nightly", LEFT_TO_THE_NEXT)
+
+    said = refused(verb, "nightly", "--yes")
+    assert said.startswith("batch nightly takes no more: its time's budget is used, and the next time makes the rest")
+    assert said.endswith("To let it come now:  lightfast schedule run-now nightly")
+    assert "the next time makes the rest (--partial). To let it come now:" in call("status", "nightly").stdout
+
+
+def test_a_resume_of_what_is_finished_says_that_there_is_nothing_to_go_on_with():
+    add()
+    with ledger() as opened:
+        stock(opened, rows(1), name="shop", dest=str(Path("out").absolute()))
+        opened.batches.cancel("shop")
+    with contextlib.closing(sqlite3.connect("lightfast.db")) as file:
+        file.execute("UPDATE batches SET state = 'active', reason = NULL")
+        file.execute("UPDATE jobs SET state = 'done'")
+        file.commit()
+
+    assert "shop is finished: there is nothing to go on with." in call("resume", "shop").stderr
+
+
+def test_an_add_above_its_month_names_what_allows_it_and_no_month_that_it_has_not_had():
+    said = refused(*ADD, "--monthly-budget", "0.05", "--yes")
+
+    assert "and this time may spend $0.05 (--monthly-budget). Nothing was spent." in said
+    assert "With --partial it makes about 2 of them, and later times the rest." in said
+    assert said.endswith("All of it needs  --monthly-budget 0.12")
+
+
+def test_an_edit_of_the_budget_shows_the_one_that_was_given():
+    add("--monthly-budget", "9")
+    with ledger() as opened:
+        stock(opened, rows(1), name="nightly", dest=str(Path("out").absolute()))
+    with contextlib.closing(sqlite3.connect("lightfast.db")) as file:
+        file.execute("UPDATE batches SET charged = 5213")
+        file.commit()
+
+    said = call("schedule", "edit", "nightly", "--budget", "6", "--yes").stderr
+
+    assert " of budget $6.00" in said
+    assert "6.005213" not in said
+
+
+def test_the_lines_of_a_failed_time_stand_under_one_another():
+    add()
+    with ledger() as opened:
+        fail(opened, "11 rows are bad\n  line 2, key z10\n  Fix them.")
+
+    lines = call("schedule", "show", "nightly").stdout.splitlines()
+    (at,) = [place for place, line in enumerate(lines) if line.startswith("history")]
+    assert lines[at + 1 : at + 3] == [f"{'':14}line 2, key z10", f"{'':14}Fix them."]
 
 
 @pytest.mark.usefixtures("used_month")

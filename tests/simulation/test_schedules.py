@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from cli.output.schedules import table
+from cli.commands.schedule import _as_of_now
+from cli.flow.session import LedgerSession
+from cli.output.schedules import history_lines, style, table
 from jobs.policy.firing import CatchUp, Into, OverlapPolicy
 from jobs.settings.model import modified as modified_at
 from jobs.states import FiringState
@@ -148,6 +150,44 @@ async def test_rows_that_failed_wait_for_a_person_and_are_not_paid_again_each_ni
     unchanged = history(services)[-1]
     assert (unchanged.state, unchanged.exit_code, unchanged.code) == (FiringState.ENDED, 3, "rows_need_you")
     assert unchanged.message == "nothing is new: the manifest is as it was, and 1 row of it needs you"
+
+
+@pytest.mark.parametrize("is_made_elsewhere", [False, True])
+async def test_a_night_with_rows_that_needed_a_person_is_told_as_done_once_a_retry_has_them(
+    tmp_path, is_made_elsewhere
+):
+    refuse = {"code": 400, "msg": "content policy violation"}
+    provider = Provider(on_submit=lambda wanted: answer(refuse, status=400) if wanted["prompt"] == "lamp 1" else None)
+    services = calm(tmp_path, provider)
+    write(catalogue(3))
+    options = {"reuse": "copy", "changed": "error"}
+    scheduled(services, into=Into.NEW, options=options)
+    await nights(services, 0.2)
+    (night,) = history(services)
+    ledger = services.ledger
+    session = LedgerSession(ledger, services.settings)
+    assert _as_of_now(session, ledger.schedules.find("nightly"), night) == night
+    assert (night.exit_code, style(night)) == (3, "yellow")
+    provider.on_submit = None
+    if is_made_elsewhere:
+        assert ledger.schedules.fire_by_hand("nightly", services.clock.now()) is None
+        await nights(services, 0.2)
+    ledger.batches.retry(night.batch, services.clock.now())
+    await nights(services, 0.1)
+
+    schedule = ledger.schedules.find("nightly")
+    ((first, *_),) = [
+        [each for each in ledger.schedules.history(schedule.id, with_charges=True) if each.id == night.id]
+    ]
+    now = _as_of_now(session, schedule, first)
+    lines = list(table([schedule], {schedule.id: now}))
+    assert lines[-1] == ("nightly, 2027-01-15 09:00Z: done; 1 row made after its end", "")
+    assert {style for _, style in lines[1:]} == {""}
+    ((line, colour),) = history_lines([now])
+    assert colour == ""
+    assert "  done (3 new, 3 images" in line
+    assert line.endswith(": 1 row made after its end")
+    assert ("1 more image for $0.02 after its end" in line) is not is_made_elsewhere
 
 
 async def test_each_night_that_made_something_is_told_with_the_rows_that_failed_and_an_unchanged_one_is_not(

@@ -23,13 +23,13 @@ from jobs.results.conditions import (
     MISSED_TOLD_FOR,
     WAITED,
     LearntFigure,
-    Night,
     Standing,
     changed,
     events_of,
-    night_of,
+    told_of_times,
 )
 from jobs.results.messages import outgoing
+from jobs.results.nights import Night, night_of
 from worker.runtime.clock import timed
 from worker.runtime.telemetry import emit
 from worker.scheduling.following import follow
@@ -125,6 +125,7 @@ class News:
         newest, schedules = ledger.schedules.newest(now), ledger.schedules.all()
         settled = ledger.schedules.newest(now, settled=True)
         missed = ledger.schedules.missed(now - MISSED_TOLD_FOR)
+        told = ledger.conditions.told(names)
         batches = [ledger.reports.progress(name, now) for name in names]
         standing = Standing(
             now=now,
@@ -139,18 +140,19 @@ class News:
             firings=[(schedule.name, newest[schedule.id]) for schedule in schedules if schedule.id in newest],
             settled={schedule.name: settled[schedule.id] for schedule in schedules if schedule.id in settled},
             missed={schedule.name: missed[schedule.id] for schedule in schedules if schedule.id in missed},
-            nights=self._nights(batches),
+            nights=self._nights(batches, told),
             dying=ledger.reports.dying_links(now, within=DIES_WITHIN, waited=WAITED),
             sandbox=services.settings.is_sandbox,
             schedules_notify={schedule.name: tuple(schedule.options.get("notify", ())) for schedule in schedules},
         )
-        return standing, ledger.conditions.told(names)
+        return standing, told
 
-    def _nights(self, batches: Sequence[Progress]) -> dict[str, Night]:
+    def _nights(self, batches: Sequence[Progress], told: Sequence[Condition]) -> dict[str, Night]:
         """The times that batches which are over were made for, with what they have bought."""
         of_schedules = {one.batch.name: one.schedule.name for one in batches if one.schedule and is_over(one)}
+        before = {one.subject: told_of_times(one) for one in told if one.name == "batch"}
         times = {name: self.services.ledger.schedules.of_batch(name) for name in of_schedules}
-        nights = {name: night_of(of_schedules[name], each) for name, each in times.items()}
+        nights = {name: night_of(of_schedules[name], each, before.get(name)) for name, each in times.items()}
         return {name: night for name, night in nights.items() if night is not None}
 
     def _figures(self, learnt: LearntFigures) -> list[LearntFigure]:

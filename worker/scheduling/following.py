@@ -6,14 +6,16 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from jobs.errors import NeedsPerson
 from jobs.formatting import count, money
 from jobs.ledger import Ledger
+from jobs.ledger.accounts.condition_values import Condition
 from jobs.ledger.reports.values import Progress
 from jobs.ledger.schedules.values import Bought, Ended, Firing, Schedule
-from jobs.policy.firing import LEFT_OUT, LEFT_TO_THE_NEXT, MADE, SPENT, Into, is_up_to_its_budget
-from jobs.results.budgets import bought_words, goes_on_words, raise_budget, raise_month
+from jobs.policy.firing import BEFORE, LEFT_OUT, LEFT_TO_THE_NEXT, MADE, NEEDY, SPENT, UNTOLD, Into, is_up_to_its_budget
+from jobs.results.budgets import allowed_by, bought_words, goes_on_words, helped_words, raise_budget, raise_month
 from jobs.results.completion import (
     Allowed,
     Reason,
@@ -23,7 +25,8 @@ from jobs.results.completion import (
     is_over,
     waits_for,
 )
-from jobs.results.conditions import Standing, problem_of
+from jobs.results.conditions import Standing, problem_of, told_of_times
+from jobs.results.nights import sums_by_now, untold_before
 from jobs.results.progress import rows_in_need
 from jobs.results.stall import headway, verdict
 from jobs.states import FiringState, JobState
@@ -57,7 +60,16 @@ def ended_with(schedule: Schedule, progress: Progress) -> Ended:
     """How a time ends whose batch is over: with rows that need a person, it is not all good."""
     allowed = schedule.options.get("allow_failed")
     code = exit_code_when_over(progress, read_allowed(allowed) if allowed else Allowed())
-    return Ended(state=FiringState.ENDED, exit_code=code, code=Reason.ROWS_NEED_YOU.value if code else None)
+    ended = Ended(state=FiringState.ENDED, exit_code=code, code=Reason.ROWS_NEED_YOU.value if code else None)
+    return replace(ended, detail={NEEDY: rows_in_need(progress)}) if code else ended
+
+
+def as_it_is_now(firing: Firing, progress: Progress) -> Firing:
+    """A time whose rows needed a person when it ended, where none of its batch does any more: it is done."""
+    had_rows = firing.state is FiringState.ENDED and firing.code == Reason.ROWS_NEED_YOU.value
+    if not had_rows or not is_over(progress) or rows_in_need(progress):
+        return firing
+    return replace(firing, exit_code=0, code=None, message=helped_words(firing.detail.get(NEEDY)))
 
 
 def _judged(
@@ -93,7 +105,7 @@ def _judged(
     if reason in OF_BUDGETS and goes_on_by_itself(progress, reason):
         return _up_to_its_budget(ledger, schedule, firing, progress, reason)
     stopped = Ended(state=FiringState.STOPPED, exit_code=NeedsPerson.exit_code, code=reason.value)
-    return replace(stopped, message=_why(progress, standing, reason), detail=_of_now(_bought(ledger, firing)))
+    return replace(stopped, message=_why(progress, standing, reason), detail=_of_now(ledger, firing))
 
 
 def _look_again(ledger: Ledger, firing: Firing, state: RunState, standing: Standing) -> None:
@@ -141,11 +153,14 @@ def _up_to_its_budget(ledger: Ledger, schedule: Schedule, firing: Firing, progre
     message = (
         f"{bought_words(bought)}. {rows}: {spent or 'its budget allows no more'}; {goes_on_words(progress)}{needy}"
     )
+    if not bought.sent:
+        month_spent = progress.schedule.month.spent if progress.schedule and progress.schedule.month else 0
+        message += f".{allowed_by(schedule, progress.remaining_money, month_spent, sandbox=progress.batch.sandbox)}"
     ended = Ended(state=FiringState.STOPPED, exit_code=NeedsPerson.exit_code, code=reason.value, message=message)
     if schedule.into is Into.NEW:
         ledger.batches.cancel(progress.batch.name, LEFT_TO_THE_NEXT)
         ended = replace(ended, state=FiringState.ENDED)
-    return replace(ended, detail={LEFT_OUT: left, **_of_now(bought)})
+    return replace(ended, detail={LEFT_OUT: left, **_of_now(ledger, firing)})
 
 
 def _bought(ledger: Ledger, firing: Firing) -> Bought:
@@ -154,5 +169,20 @@ def _bought(ledger: Ledger, firing: Firing) -> Bought:
     return next((each.bought for each in times if each.id == firing.id), None) or Bought()
 
 
-def _of_now(bought: Bought) -> dict[str, int]:
-    return {MADE: bought.images or 0, SPENT: bought.charged}
+def _of_now(ledger: Ledger, firing: Firing) -> dict[str, Any]:
+    """What is told of a time that has stopped: what it has made, and what those before it have, untold."""
+    times = ledger.schedules.of_batch(firing.batch or "")
+    own = next((each.bought for each in times if each.id == firing.id), None) or Bought()
+    told = next(
+        (told_of_times(one) for one in ledger.conditions.told([firing.batch or ""]) if _is_of(one, firing)), None
+    )
+    untold = untold_before(firing, times, told)
+    made = {MADE: own.images or 0, SPENT: own.charged}
+    if not untold:
+        return {**made, BEFORE: {}, UNTOLD: (0, 0, 0)}
+    sums = len(untold), sum(each[0] for each in untold.values()), sum(each[1] for each in untold.values())
+    return {**made, BEFORE: sums_by_now(list(untold), times), UNTOLD: sums}
+
+
+def _is_of(condition: Condition, firing: Firing) -> bool:
+    return (condition.name, condition.subject) == ("batch", firing.batch)

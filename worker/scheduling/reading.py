@@ -15,14 +15,14 @@ from typing import Any
 
 from jobs.command_lines import command
 from jobs.errors import BadInput, LightfastError, NeedsPerson
-from jobs.formatting import count, day_and_minute, dollars, money, stamp, up_to_cents
+from jobs.formatting import count, day_and_minute, money, stamp
 from jobs.ledger import Ledger, is_away
 from jobs.ledger.accounts.monthly_budgets import next_month
 from jobs.ledger.batches.values import Batch
 from jobs.ledger.schedules.values import Attachment, Ended, Firing, NewSchedule, NotOursError, Schedule
 from jobs.policy.cron import next_time
 from jobs.policy.firing import LEFT_OUT, MADE, Into
-from jobs.results.budgets import held_words
+from jobs.results.budgets import TO_ALLOW, allowed_by, held_words
 from jobs.results.completion import Reason
 from jobs.results.progress import rows_in_need
 from jobs.settings.model import Settings
@@ -164,7 +164,8 @@ def left_to(schedule: NewSchedule, ledger: Ledger | None, now: float) -> Left:
     month = max(0, schedule.monthly_budget - spent)
     if schedule.budget is not None and schedule.budget <= month:
         return Left(money=cap, cap=cap, why=f"{money(cap)} (--budget)", spent=spent)
-    why = f"{money(month)}, which is left of this month's {money(schedule.monthly_budget)}"
+    left = f"{money(month)}, which is left of this month's {money(schedule.monthly_budget)}"
+    why = left if spent else f"{money(month)} (--monthly-budget)"
     return Left(money=month, cap=cap, why=why, spent=spent, is_of_month=True)
 
 
@@ -194,9 +195,12 @@ def planned(  # noqa: PLR0913  as `take` has
 
 def with_budget(preflight: Preflight, more: int) -> Preflight:
     """With a budget that lets its batch spend so many micro-dollars more than it has."""
-    batch = preflight.batch
-    budget = (batch.charged + batch.reserved if batch else 0) + more
-    return replace(preflight, limits=replace(preflight.limits, budget=budget))
+    return replace(preflight, limits=replace(preflight.limits, budget=_of_its_batch(preflight.batch) + more))
+
+
+def _of_its_batch(batch: Batch | None) -> int:
+    """What its batch has spent or reserved, in all times."""
+    return batch.charged + batch.reserved if batch else 0
 
 
 def demand(preflight: Preflight, schedule: NewSchedule, left: Left) -> None:
@@ -251,23 +255,15 @@ def over_budget(preflight: Preflight, schedule: NewSchedule, left: Left) -> str:
     seen = preflight.seen
     waits = f", {count(seen.waiting_images, 'image')} of rows on record that wait" if seen.waiting_images else ""
     last = f"; {held_words(seen.margin)}" if seen.margin else ""
-    allowed = _allowed_by(schedule, seen.needed, left.spent, sandbox=preflight.settings.is_sandbox)
+    allowed = allowed_by(schedule, seen.needed, left.spent, sandbox=preflight.settings.is_sandbox)
+    pays_for = seen.affordable(left.money + _of_its_batch(preflight.batch), preflight.batch)
+    partial = (
+        f" With --partial it makes {seen.roughly} {pays_for:,} of them, and later times the rest." if pays_for else ""
+    )
     return (
         f"{count(seen.images, 'image')} would cost {money(seen.needed)} ({seen.new:,} new, {seen.changed:,} changed "
-        f"rows{waits}{last}), and this time may spend {left.why}. Nothing was spent.{allowed}"
+        f"rows{waits}{last}), and this time may spend {left.why}. Nothing was spent.{partial}{allowed}"
     )
-
-
-def _allowed_by(schedule: NewSchedule, needed: int, spent: int, *, sandbox: bool) -> str:
-    """The command that lets a time cost as much; "" where the schedule is not on record as it is asked for."""
-    if not isinstance(schedule, Schedule):
-        return ""
-    words: list[str] = []
-    if schedule.budget is not None and schedule.budget < needed:
-        words += ["--budget", dollars(up_to_cents(needed))]
-    if schedule.monthly_budget is not None and schedule.monthly_budget < spent + needed:
-        words += ["--monthly-budget", dollars(up_to_cents(spent + needed))]
-    return f"{_TO_ALLOW}  {command('schedule', 'edit', schedule.name, *words, sandbox=sandbox)}"
 
 
 def problem_by_now(schedule: Schedule, firing: Firing, spent: int, *, sandbox: bool) -> str | None:
@@ -275,15 +271,12 @@ def problem_by_now(schedule: Schedule, firing: Firing, spent: int, *, sandbox: b
 
     `spent`: of this month, in micro-dollars.
     """
-    problem, proposes, _ = (firing.message or "").partition(_TO_ALLOW)
-    if not proposes or firing.message == problem + _allowed_by(
+    problem, proposes, _ = (firing.message or "").partition(TO_ALLOW)
+    if not proposes or firing.message == problem + allowed_by(
         schedule, firing.detail.get("estimate", 0), spent, sandbox=sandbox
     ):
         return firing.message
     return f"{problem} What it would cost now:  {command('schedule', 'show', schedule.name, sandbox=sandbox)}"
-
-
-_TO_ALLOW = " To allow it, if the manifest is as you want it:"
 
 
 def _demand_settled(preflight: Preflight) -> None:
@@ -342,7 +335,7 @@ def _bought_nothing(preflight: Preflight, schedule: Schedule, left: Left, now: f
     is_new = schedule.into is Into.NEW
     more = made if is_new and seen.reused else kept if not is_new and seen.disputed else ""
     goes_on = _next_month(schedule, now) if left.is_of_month else ""
-    allowed = _allowed_by(schedule, seen.needed, left.spent, sandbox=preflight.settings.is_sandbox)
+    allowed = allowed_by(schedule, seen.needed, left.spent, sandbox=preflight.settings.is_sandbox)
     message = (
         f"nothing was bought: a first image needs {money(least)}, and this time may spend {left.why}; "
         f"{count(seen.images, 'image')} left out{more}.{goes_on}{allowed}"

@@ -146,7 +146,7 @@ def record_manifest(
         allot(tx, batch_id, options.reuse, now)
     failure_breaker.judge_anew(tx, batch_id)
     if options.attachment:
-        attach(tx, options.attachment, batch_id)
+        attach(tx, options.attachment, batch_id, now)
     else:
         forget_seen(tx, batch_id)
     conditions.goes_on_again(tx, batch_id)

@@ -20,7 +20,7 @@ from jobs.ledger.schedules.bought import attempts_so_far, by_times
 from jobs.ledger.schedules.schedules import as_schedule
 from jobs.ledger.schedules.values import Attachment, Decided, Ended, Firing, MissedTimes, NotOursError, Schedule
 from jobs.policy.cron import next_time
-from jobs.policy.firing import LATE_AFTER, at_its_time, fallen_due, is_lost_ahead, moment_of
+from jobs.policy.firing import LATE_AFTER, STOPPED_WITH, at_its_time, fallen_due, is_lost_ahead, moment_of
 from jobs.policy.liveness import SEEN_WITHIN
 from jobs.states import FIRING_OPEN, FIRING_OVER, FiringState
 
@@ -36,6 +36,7 @@ OVERTAKEN = "the next time came before it began, and fired in its place"
 #: The code of a time that waits for the monthly budget of its schedule.
 MONTH_BUDGET_USED = "month_budget_used"
 MISSED = "nobody was there to see it"
+THE_NEXT_MAKES_THE_REST = "it went on after it had stopped, until the next time came, which made the rest"
 
 
 def fall_due(tx: Connection, now: float) -> list[Decided]:
@@ -217,7 +218,7 @@ def put_off(tx: Connection, number: int, holder: str, until: float, message: str
         _set(tx, [number], state=FiringState.DUE.value, acts_at=until, holder=None, message=message)
 
 
-def attach(tx: Connection, attachment: Attachment, batch_id: int) -> None:
+def attach(tx: Connection, attachment: Attachment, batch_id: int, now: float) -> None:
     """The batch is recorded for this time, in the transaction that records it. The batch's row is held.
 
     Raises:
@@ -234,6 +235,10 @@ def attach(tx: Connection, attachment: Attachment, batch_id: int) -> None:
     stopped = (firings.c.schedule_id == schedule_id, firings.c.state == FiringState.STOPPED.value)
     goes_on = (firings.c.batch_id == batch_id, firings.c.id != attachment.firing_id)
     tx.execute(update(firings).where(*stopped, *goes_on).values(state=FiringState.ENDED.value))
+    # One that had stopped and goes on, since its month was raised, ends here: what is sent from now on is not its own.
+    overtaken = update(firings).where(*goes_on, firings.c.state == FiringState.WORKING.value)
+    ends = {"state": FiringState.ENDED.value, "exit_code": STOPPED_WITH, "message": THE_NEXT_MAKES_THE_REST}
+    tx.execute(overtaken.values(**ends, ended_at=now))
     values = {"batch_id": batch_id, "attempts_before": attempts_so_far(tx), "message": None, "code": None}
     _set(
         tx,

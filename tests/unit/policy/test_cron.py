@@ -131,9 +131,10 @@ def test_short_forms_and_spare_blanks(short, fields):
         ("0 3 * *", "five fields"),
         ("0 0 3 * * *", "five fields"),
         ("@reboot", "@daily"),
-        ("61 3 * * *", "its minute is not one"),
-        ("0 3 * * funday", "its day-of-week is not one"),
-        ("0 0 31 2 *", "its day-of-month is not one"),
+        ("61 3 * * *", "its minute may be 0 to 59"),
+        ("0 3 * * funday", "its day-of-week may be 0 to 7, or SUN to SAT"),
+        ("0 0 31 2 *", "its day never comes"),
+        ("0 0 32 1 *", "its day-of-month may be 1 to 31"),
     ],
 )
 def test_a_wrong_line_is_told_with_what_is_right(line, expected):

@@ -13,8 +13,9 @@ from jobs.ledger.accounts.values import DayLimit, PeriodLimit
 from jobs.ledger.accounts.worker_values import EmergencyStop
 from jobs.ledger.reports.values import BatchSchedule, DyingLinks
 from jobs.ledger.schedules.values import Bought, Firing, MissedTimes
-from jobs.results.conditions import Night, Standing, changed, events_of, night_of
+from jobs.results.conditions import Standing, changed, events_of
 from jobs.results.messages import Hearer, message_for_test, messages_of, outgoing
+from jobs.results.nights import Night, night_of
 from jobs.states import FIRING_OPEN, BatchState, FiringState, JobState
 from tests.support import ROOT
 from tests.unit.cli.test_watch import account
@@ -294,15 +295,29 @@ def test_a_time_of_a_batch_that_all_share_is_told_with_what_it_made_and_cost():
     assert told == ["night", 3, 0.33, 1.23]
 
 
-def test_a_time_that_went_on_with_rows_of_others_that_had_stopped_tells_what_those_made():
-    stopped = [a_night(2, 4, sent=2, images=2), a_night(1, 4, sent=1, images=1), a_night(0, 0, sent=5, images=5)]
-    night = night_of("night", [a_night(3, 0, sent=3, images=3), *stopped])
+def test_a_time_tells_what_others_made_after_they_had_been_told_and_each_image_once():
+    stopped = [told_by_then(a_night(2, 4, sent=2, images=2), 2), told_by_then(a_night(1, 4, sent=4, images=4), 1)]
+    night = night_of("night", [a_night(3, 0, sent=3, images=3), *stopped, a_night(0, 0, sent=5, images=5)])
 
     (message,) = said({"batches": [GOING]}, batches=[DONE], nights={"catalog": night})
 
     assert "3 images made for $0.06 at the time 2027-01-18T08:00:00Z of schedule night" in message.text
-    assert ", and 3 images for $0.06 at 2 times before it that had stopped. In all" in message.text
-    assert (message.data["times_before"], message.data["images_before"]) == (2, 3)
+    assert ", and 3 images for $0.06 at 1 time before it, not told until now. In all" in message.text
+    assert (message.data["times_before"], message.data["images_before"]) == (1, 3)
+
+
+def test_a_time_that_is_told_again_tells_of_those_before_it_as_it_did_and_the_next_one_does_not():
+    before = told_by_then(a_night(1, 4, sent=4, images=4), 1)
+    first = night_of("night", [a_night(2, 0, sent=3, images=3), before])
+    again = night_of("night", [a_night(2, 0, sent=4, images=4), before], first.told)
+    then = night_of("night", [a_night(3, 0, sent=1, images=1), a_night(2, 0, sent=4, images=4), before], again.told)
+
+    assert [(each.images, each.images_before) for each in (first, again, then)] == [(3, 3), (4, 3), (1, 0)]
+
+
+def told_by_then(firing, images):
+    """One that stopped when it had made so many, and was told."""
+    return dataclasses.replace(firing, detail={"made": images, "made_for": 20_000 * images})
 
 
 def a_night(day, exit_code, **bought):
