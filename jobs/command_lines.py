@@ -23,6 +23,17 @@ def command(*words: str, sandbox: bool = False) -> str:
     return " ".join([called(), *map(shlex.quote, [*words, *standin]), *_config(sys.argv[1:])])
 
 
+def verb() -> str:
+    """`lightfast schedule run-now`: what this process was called to do, without the rest, which may hold secrets.
+
+    "": it was not called as Lightfast's command.
+    """
+    program, words = Path(sys.argv[0]), [word for word in sys.argv[1:] if not word.startswith("-")]
+    if program.stem not in ("lightfast", "__main__") or not words:
+        return ""
+    return " ".join(["lightfast", *words[: 2 if words[0] == "schedule" else 1]])
+
+
 def keyed(*keys: str) -> list[str]:
     """The options that name these rows."""
     return [word for key in keys for word in option_words("--key", key)]

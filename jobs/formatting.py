@@ -209,6 +209,11 @@ def in_words(error: BaseException) -> str:
     return f"{name}: {text}" if text and says_little else text or name
 
 
+def one_line(text: str) -> str:
+    """A message of several lines on one; what stood on lines of its own, as a command does, stays apart."""
+    return "  ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
 def shorten(text: str, limit: int) -> str:
     """One line of at most `limit` characters."""
     line = " ".join(text.split())

@@ -230,6 +230,14 @@ _OF_A_PROCESS: Mapping[str, EventKind] = {
     "schedule_put_right": _warning(
         "a clock was far ahead and is back: the schedule's next time is counted from now again", "schedule", "at"
     ),
+    "schedule_put_off": _warning(
+        "a time of a schedule could not begin, and is tried again: told at the first try and at growing distances",
+        "schedule",
+        "at",
+        "times",
+        "until",
+        "problem",
+    ),
     "schedule_queued": _info("a time of a schedule waits for the one before it", "schedule", "at"),
     "schedule_skipped": _warning("a time of a schedule was skipped", "schedule", "at", "problem"),
     "settings_changed": _warning(

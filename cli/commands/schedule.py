@@ -52,7 +52,7 @@ from worker.registration.preflight import existing_ledger
 
 if TYPE_CHECKING:
     from jobs.ledger import Ledger
-    from jobs.ledger.schedules.values import Firing, NewSchedule, Schedule
+    from jobs.ledger.schedules.values import Firing, InTheWay, NewSchedule, Schedule
     from jobs.settings.model import Settings
     from worker.registration.preflight import Preflight
     from worker.runtime.shutdown import StopSignal
@@ -340,8 +340,8 @@ def run_now(name: Name, *, json: Json = False, config: Config = None, sandbox: S
         is_heard = not session.ledger.is_sqlite or session.ledger.is_served()
         show_it = command("schedule", "show", name, sandbox=session.settings.is_sandbox)
         if is_heard:
-            if why := session.ledger.schedules.fire_by_hand(name, at):
-                raise BadInput(f"{name}: {why}. See  {show_it}")
+            if in_the_way := session.ledger.schedules.fire_by_hand(name, at):
+                raise _not_fired(schedule, in_the_way, show_it, sandbox=session.settings.is_sandbox)
             _wake(session)
             note(f"{name} was fired; how it goes:  {show_it}")
             if json:
@@ -349,12 +349,45 @@ def run_now(name: Name, *, json: Json = False, config: Config = None, sandbox: S
             return 0
         # A run that holds the ledger would not hear of it: who holds it is told before a stand-in is started.
         with session.ledger.hold(time.time()):
-            earlier = [each for each in session.ledger.schedules.not_over(schedule.id) if each.state in FIRING_OPEN]
-        if earlier:
-            times = " and ".join(day_and_minute(each.at) for each in earlier)
-            verb = "is" if len(earlier) == 1 else "are"
-            note(f"{name}: {times} {verb} not over, and nobody works on it: this process ends that first.")
+            _say_what_is_first(session, schedule)
     return _work_here(config, schedule, json=json, sandbox=sandbox)
+
+
+def _not_fired(schedule: Schedule, in_the_way: InTheWay, show_it: str, *, sandbox: bool) -> LightfastError:
+    """Why it is not fired, with what helps."""
+    why = f"{schedule.name}: {in_the_way.why}."
+    if not in_the_way.needs_a_person:
+        return BadInput(f"{why} See  {show_it}")
+    return NeedsPerson(f"{why} {_resume_or_cancel(in_the_way.batches, sandbox=sandbox)}")
+
+
+def _resume_or_cancel(batches: Sequence[str], *, sandbox: bool) -> str:
+    """The commands after which a batch is in nobody's way any more."""
+    told = (
+        f"To go on with {name}:  {command('resume', name, sandbox=sandbox)}\n"
+        f"To give up its other rows:  {command('cancel', name, sandbox=sandbox)}"
+        for name in batches
+    )
+    return "\n".join(told)
+
+
+def _say_what_is_first(session: LedgerSession, schedule: Schedule) -> None:
+    """Says what this process ends before it fires the schedule."""
+    ledger = session.ledger
+    open_ = [each for each in ledger.schedules.not_over(schedule.id) if each.state in FIRING_OPEN]
+    in_the_way = ledger.schedules.in_the_way(schedule.id)
+    theirs = {each.batch for each in open_}
+    batches = [name for name in (in_the_way.batches if in_the_way else ()) if name not in theirs]
+    if open_:
+        times = " and ".join(day_and_minute(each.at) for each in open_)
+        verb = "is" if len(open_) == 1 else "are"
+        note(f"{schedule.name}: {times} {verb} not over, and nobody works on it: this process ends that first.")
+    if batches:
+        verb = "has" if len(batches) == 1 else "have"
+        note(
+            f"{schedule.name}: {', '.join(batches)} {verb} rows that wait or are being made: this process goes on "
+            "with these first."
+        )
 
 
 def _wake(session: LedgerSession) -> None:
@@ -373,17 +406,80 @@ def _work_here(config: Path | None, schedule: Schedule, *, json: bool, sandbox: 
         # It hears of nothing that comes later, so it does not serve: `submit` beside it is refused.
         with session.ledger.hold(time.time()):
             code, by_hand = asyncio.run(_fire(session.settings, schedule))
-        history = session.ledger.schedules.history(schedule.id, with_charges=True)
-        fired = next((each for each in history if each.by_hand and each.at == by_hand.at), None)
-        if json and fired is not None:
-            show_json({"command": "schedule run-now", "name": schedule.name, **firing_document(fired)})
-        elif not json:
-            told = history_lines([each for each in history if each.id in by_hand.times or each is fired])
-            lines = [(f"{schedule.name}  {line.removeprefix('history').strip()}", style) for line, style in told]
+        ending = _ending_of(session, schedule, by_hand, code)
+        if json:
+            none = {"at": None, "state": None, "exit_code": ending.code, "message": ending.message}
+            told = none if ending.fired is None else firing_document(ending.fired)
+            show_json({"command": "schedule run-now", "name": schedule.name, **told})
+        else:
+            lines = [
+                (f"{schedule.name}  {line.removeprefix('history').strip()}", style)
+                for line, style in history_lines(ending.times)
+            ]
             show(lines, sandbox=session.settings.is_sandbox)
-    if fired is None:
-        note(f"{schedule.name} was not fired.")
-    return code or (fired.exit_code if fired else None) or 0
+    if ending.message:
+        note(ending.message)
+    return ending.code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ending:
+    """How `run-now` ended where it has worked itself."""
+
+    code: int
+    fired: Firing | None  # None: it was not fired, or is not on record any more
+    times: Sequence[Firing]  # that and others that went on meanwhile, the newest first
+    message: str  # what is to be said beside them; "": nothing
+
+
+def _ending_of(session: LedgerSession, schedule: Schedule, by_hand: FiredByHand, code: int) -> _Ending:
+    """`code`: of the signal that has ended it; 0: none."""
+    ledger, name, sandbox = session.ledger, schedule.name, session.settings.is_sandbox
+    history = ledger.schedules.history(schedule.id, with_charges=True)
+    fired = next((each for each in history if each.by_hand and each.at == by_hand.at), None)
+    times = [each for each in history if each.id in by_hand.times or each is fired]
+    if by_hand.is_removed:
+        return _ending_of_removed(session, schedule, by_hand, code)
+    not_fired = "" if fired is not None else f"{name} was not fired"
+    message = ""
+    if code:
+        is_left = fired is None or fired.state in FIRING_OPEN
+        message = f"{not_fired or f'{name} is not over'}: the same command goes on." if is_left else ""
+    elif by_hand.stop is not None:
+        code = NeedsPerson.exit_code
+        waits = not_fired or f"{name} was fired, and its time waits"
+        message = f"{waits}: {told_of_stop(by_hand.stop, sandbox=sandbox)}"
+    elif by_hand.waiting:
+        code = NeedsPerson.exit_code
+        why = "\n".join(
+            f"Its batch {each.batch} waits, and would be bought twice: {each.why}." for each in by_hand.waiting
+        )
+        helps = _resume_or_cancel([each.batch for each in by_hand.waiting], sandbox=sandbox)
+        message = f"{not_fired}. {why}\n{helps}"
+    elif fired is not None and fired.state is FiringState.SKIPPED:
+        code = NeedsPerson.exit_code
+    elif fired is not None:
+        code = fired.exit_code or 0
+    return _Ending(code=code, fired=fired, times=times, message=message)
+
+
+def _ending_of_removed(session: LedgerSession, schedule: Schedule, by_hand: FiredByHand, code: int) -> _Ending:
+    """Its history is gone; what it has begun is told by its batches. With rows left, it ends with 4."""
+    from jobs.results.progress import rows_going_on
+
+    ledger, sandbox = session.ledger, session.settings.is_sandbox
+    found = [ledger.reports.progress(name) for name in by_hand.batches if ledger.batches.find(name)]
+    left = {each.batch.name: rows for each in found if (rows := rows_going_on(each))}
+    waits = "".join(
+        f"\n{count(rows, 'row')} of {name} {'is' if rows == 1 else 'are'} not made. To go on with "
+        f"{'it' if rows == 1 else 'them'}:  {command('retry', name, sandbox=sandbox)}"
+        for name, rows in left.items()
+    )
+    paid = "what was being made is stored" if not code else "what is paid is stored by the next run"
+    message = f"{schedule.name} was removed meanwhile: {paid if found else 'nothing was begun'}.{waits}"
+    return _Ending(
+        code=code or (NeedsPerson.exit_code if left or not found else 0), fired=None, times=(), message=message
+    )
 
 
 def serve(*, config: Config = None, sandbox: Sandbox = False) -> int:

@@ -28,7 +28,7 @@ from cli.flow.session import (
 from cli.output import copy_stops, wording
 from cli.output.emergency_stop import told
 from cli.output.endings import why
-from cli.output.retries import given_up, made_meanwhile_lines, nothing_to_retry
+from cli.output.retries import bought_twice_words, given_up, made_meanwhile_lines, nothing_to_retry
 from cli.output.sentences import not_copied
 from jobs import formatting
 from jobs.command_lines import command
@@ -109,6 +109,7 @@ def resume(  # noqa: PLR0913  one parameter an option
     all_: EveryBatch = False,
     budget: Budget = None,
     after_restore: AfterRestore = False,
+    buy_again: BuyAgain = False,
     max_stall: MaxStall = None,
     yes: Yes = False,
     json: Json = False,
@@ -132,7 +133,7 @@ def resume(  # noqa: PLR0913  one parameter an option
             wake(session)
             return code
         if batch:
-            _resume(session, batch, cap, yes=yes)
+            _resume(session, batch, cap, yes=yes, buy_again=buy_again)
         if after_restore:
             _trust(session)
         wake(session)
@@ -147,14 +148,32 @@ def resume(  # noqa: PLR0913  one parameter an option
     return 0
 
 
-def _resume(session: LedgerSession, batch: str, cap: int | None, *, yes: bool) -> None:
+def _resume(session: LedgerSession, batch: str, cap: int | None, *, yes: bool, buy_again: bool) -> None:
     found = find_batch(session.ledger, batch)
     if found.state == "cancelled":
         raise BadInput(_cancelled(session, found))
     demand_folder(session.ledger, found)
+    if not buy_again:
+        _demand_bought_once(session, found)
     if cap is not None:
         _give(session, found, cap, yes=yes)
     session.ledger.batches.resume(batch, time.time())
+
+
+def _demand_bought_once(session: LedgerSession, batch: Batch) -> None:
+    """Rows that wait, of requests that wait in another batch too, are bought by one of both.
+
+    Raises:
+        BadInput: They would be bought by both.
+    """
+    from jobs.planning.made_meanwhile import waiting_twice
+
+    found = waiting_twice(session.ledger, batch)
+    ready = session.ledger.reports.progress(batch.name).jobs.get(JobState.READY, 0)
+    if mistake := bought_twice_words(found, ready, batch.reuse):
+        for line in made_meanwhile_lines(batch, found, ready, batch.reuse, session.ledger.batches.all()):
+            note(line)
+        raise BadInput(f"{mistake}. resume does not buy that: add --buy-again. Nothing was changed.")
 
 
 def _give(session: LedgerSession, batch: Batch, cap: int, *, yes: bool) -> None:
@@ -392,9 +411,7 @@ def _again(again: AgainCommand, config: Path | None, *, sandbox: bool) -> int:
         for line in made_meanwhile_lines(found, made, len(paid), how, session.ledger.batches.all()):
             note(line)
         warn(session.ledger, sandbox=settings.is_sandbox)
-        needs = made.needs_buy_again(len(paid), reuse=how is not None) and not again.buy_again
-        mistake = f"{made.bought_twice(reuse=how is not None):,} of {formatting.count(len(paid), 'row')} to be paid "
-        mistake = f"{mistake}were made already" if needs else ""
+        mistake = "" if again.buy_again else bought_twice_words(made, len(paid), how)
         agree(cost, unpriced=unpriced, yes=again.yes, sandbox=settings.is_sandbox, command=again.command, again=mistake)
         take = ReuseOptions(how=how, at_least=len(made.takeable)) if how else None
         if not session.ledger.is_sqlite:

@@ -13,7 +13,7 @@ import typer
 
 from cli.flow.options import RunOptions
 from jobs.errors import BadInput, LightfastError
-from jobs.formatting import count, dollars, money
+from jobs.formatting import count, dollars, money, one_line
 from jobs.ledger.pruning.values import LEAST_KEPT, TOO_YOUNG
 from jobs.ledger.schedules.values import NewSchedule, Schedule
 from jobs.policy.cron import read_cron, read_zone
@@ -201,7 +201,7 @@ def would_make(preflight: Preflight, schedule: NewSchedule, left: Left) -> tuple
 
 def would_fail(wrong: LightfastError) -> str:
     """The same where it would make nothing."""
-    return f"{'now':12}it would fail: {wrong}"
+    return f"{'now':12}it would fail: {one_line(str(wrong))}"
 
 
 def _most(preflight: Preflight, left: Left) -> str:

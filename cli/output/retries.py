@@ -106,16 +106,40 @@ def made_meanwhile_lines(
 ) -> Iterator[str]:
     """What other batches have made of the rows that are to be made again: taken for nothing, or bought twice."""
     names = {each.id: each.name for each in known}
-    where = [names[each] for each in made.batches if each in names]
-    told = f"{', '.join(where[:3])}{' …' if len(where) > 3 else ''}"  # noqa: PLR2004  a line's worth
+    told, buyers = _named(made.batches, names), _named(made.buyers, names)
     if how and (taken := len(made.takeable)):
         verb = "named where they are" if how is Reuse.LINK else "copied from where they are"
         yield f"the images of {count(taken, 'row')} were made meanwhile ({told}): {verb}, and not paid for"
-    if not (twice := made.bought_twice(reuse=how is not None)):
-        return
-    has = "has" if twice == 1 else "have"
-    yield f"{twice:,} of {count(to_pay, 'row')} to be paid {has} a request that was made already: {told}"
-    if how:
-        yield "nothing can be taken for them: made anew since, or incomplete; only --buy-again buys them"
-    elif made.takeable:
-        yield f"to take their images for nothing:  {command('retry', batch.name, '--reuse', sandbox=batch.sandbox)}"
+    if twice := made.bought_twice(reuse=how is not None) - made.waiting:
+        has = "has" if twice == 1 else "have"
+        yield f"{twice:,} of {count(to_pay, 'row')} to be paid {has} a request that was made already: {told}"
+        if how:
+            yield "nothing can be taken for them: made anew since, or incomplete; only --buy-again buys them"
+        elif made.takeable:
+            yield f"to take their images for nothing:  {command('retry', batch.name, '--reuse', sandbox=batch.sandbox)}"
+    if made.waiting:
+        has = "has" if made.waiting == 1 else "have"
+        yield (
+            f"{made.waiting:,} of {count(to_pay, 'row')} to be paid {has} a request that waits in another batch, which "
+            f"will buy it: {buyers}"
+        )
+        first = next((names[each] for each in made.buyers if each in names), "")
+        yield f"to go on there:  {command('retry', first, sandbox=batch.sandbox)}"
+
+
+def _named(batches: Sequence[int], names: Mapping[int, str]) -> str:
+    where = [names[each] for each in batches if each in names]
+    return f"{', '.join(where[:3])}{' …' if len(where) > 3 else ''}"  # noqa: PLR2004  a line's worth
+
+
+def bought_twice_words(made: MadeMeanwhile, to_pay: int, how: Reuse | None) -> str:
+    """Why a plain yes is not enough; "" where it is."""
+    is_reused = how is not None
+    if not made.needs_buy_again(to_pay, reuse=is_reused):
+        return ""
+    were_made = made.bought_twice(reuse=is_reused) - made.waiting
+    parts = [f"{were_made:,} of {count(to_pay, 'row')} to be paid were made already"] * bool(were_made)
+    if made.waiting:
+        waits = "waits" if made.waiting == 1 else "wait"
+        parts.append(f"{made.waiting:,} of {count(to_pay, 'row')} to be paid {waits} in another batch")
+    return ", and ".join(parts)

@@ -1,4 +1,4 @@
-"""Rows of a batch that are to be made again, held against what other batches have made since. Reads only."""
+"""Rows of a batch that are to be made again, held against what other batches have made or will. Reads only."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ class MadeMeanwhile:
 
     takeable: set[str] = field(default_factory=set)  # keys of rows that may take their images from where they are
     apart: int = 0  # rows whose images are there and cannot be taken: incomplete, or made anew since
+    waiting: int = 0  # rows whose request waits in another batch, which will buy it
     batches: list[int] = field(default_factory=list)  # that made them, those with most first
+    buyers: list[int] = field(default_factory=list)  # in which they wait, those with most first
 
     def bought_twice(self, *, reuse: bool) -> int:
-        """Rows that are paid for although their request was made."""
-        return self.apart + (0 if reuse else len(self.takeable))
+        """Rows that are paid for although their request was made, or is bought elsewhere."""
+        return self.apart + self.waiting + (0 if reuse else len(self.takeable))
 
     def needs_buy_again(self, to_pay: int, *, reuse: bool) -> bool:
         """Whether a plain yes is not enough, by the rule of `Overlap`. `to_pay`: rows that cost money."""
@@ -38,12 +40,13 @@ class MadeMeanwhile:
 def made_meanwhile(ledger: Ledger, batch: Batch, rows: Iterable[tuple[str, Request]]) -> MadeMeanwhile:
     """What is there of these rows, by key and request."""
     allotment = Allotment(lambda hashes: ledger.batches.reuse_sources(hashes, besides=batch.id, sandbox=batch.sandbox))
-    found, answered, places = MadeMeanwhile(), Counter[str](), Counter[int]()
+    found, answered, places, buyers = MadeMeanwhile(), Counter[str](), Counter[int](), Counter[int]()
     stream = iter(rows)
     while chunk := list(islice(stream, _CHUNK)):
         hashes = ledger.batches.without_images(batch.id, [key for key, _ in chunk])
         asked = [(key, request, hashes[key]) for key, request in chunk if key in hashes]
         made = _made(ledger, batch, [hash_ for _, _, hash_ in asked])
+        waiting = _waiting(ledger, batch, [hash_ for _, _, hash_ in asked])
         allotment.ask(hash_ for _, request, hash_ in asked if is_reusable(request))
         for key, request, hash_ in asked:
             others = made.get(hash_, ())
@@ -52,10 +55,32 @@ def made_meanwhile(ledger: Ledger, batch: Batch, rows: Iterable[tuple[str, Reque
             elif answered[hash_] < _not_takeable(others, allotment, hash_, request):
                 answered[hash_] += 1
                 found.apart += 1
+            elif there := waiting.get(hash_):
+                buyers[there.pop()] += 1
+                found.waiting += 1
+                continue
             else:
                 continue
             places.update(each.batch_id for each in others)
     found.batches = [batch_id for batch_id, _ in places.most_common()]
+    found.buyers = [batch_id for batch_id, _ in buyers.most_common()]
+    return found
+
+
+def waiting_twice(ledger: Ledger, batch: Batch) -> MadeMeanwhile:
+    """What is there of the batch's rows that wait: those that wait in another batch too."""
+    found = ledger.batches.waiting_twice(batch.id, sandbox=batch.sandbox)
+    # Of a row that waits in several batches the one with most is told.
+    return MadeMeanwhile(waiting=max((rows for _, rows in found), default=0), buyers=[each for each, _ in found])
+
+
+def _waiting(ledger: Ledger, batch: Batch, hashes: Sequence[str]) -> dict[str, list[int]]:
+    """The batches in which these requests wait, one for each row there."""
+    found: dict[str, list[int]] = {}
+    wanted = sorted(set(hashes))
+    rows = ledger.batches.waiting_elsewhere(wanted, besides=batch.id, sandbox=batch.sandbox) if wanted else ()
+    for hash_, batch_id, count in rows:
+        found.setdefault(hash_, []).extend([batch_id] * count)
     return found
 
 

@@ -110,13 +110,11 @@ def moment_of(name: str, at: float, jitter: float) -> float:
     return at + jitter * int.from_bytes(digest[:6]) / (1 << 48)
 
 
-def at_its_time(before: Sequence[FiringState], overlap: OverlapPolicy, into: Into) -> FiringState:
-    """The state that a time begins in. `before`: the states of the schedule's times that are not over."""
+def at_its_time(before: Sequence[FiringState], overlap: OverlapPolicy) -> FiringState:
+    """The state that a time begins in. `before`: the states of the times that it does not go on with, and not over."""
     if any(state in FIRING_OPEN for state in before):
         return FiringState.QUEUED if overlap is OverlapPolicy.QUEUE else FiringState.SKIPPED
-    if FiringState.STOPPED in before and into is Into.NEW:
-        return FiringState.SKIPPED
-    return FiringState.DUE
+    return FiringState.SKIPPED if FiringState.STOPPED in before else FiringState.DUE
 
 
 def has_shrunk(plan: Mapping[str, Any]) -> bool:

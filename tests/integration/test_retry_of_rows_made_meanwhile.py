@@ -172,3 +172,64 @@ def test_what_was_to_be_reused_and_cannot_be_is_not_bought_on_a_yes_alone(at_hom
     call("retry", "night1", "--yes", "--buy-again")
     with at_home() as shop:
         assert states(shop) == {JobState.READY: 1}
+
+
+# -- rows that wait in another batch -------------------------------------------------------------------------------
+
+
+def a_night_that_waits(shop, count, first, **options):
+    """The first night's rows have failed, and are in the second, which was killed before it has sent them."""
+    shop.take(rows(count), "night1", **options)
+    first(shop)
+    shop.take(rows(count), "night2", **options)
+
+
+def test_a_retry_buys_nothing_that_waits_in_another_batch_and_says_where(at_home, capsys):
+    with at_home() as shop:
+        a_night_that_waits(shop, 4, lambda shop: fail(shop.ledger, "night1"), reuse=Reuse.COPY)
+
+    with pytest.raises(BadInput, match=r"4 of 4 rows to be paid wait in another batch\. --yes alone does not buy that"):
+        call("retry", "night1", "--yes")
+    with at_home() as shop:
+        assert states(shop) == {JobState.FAILED: 4}
+    said = call("retry", "night1", "--yes", "--buy-again").stderr
+    assert "4 of 4 rows to be paid have a request that waits in another batch, which will buy it: night2" in said
+    assert "to go on there:  lightfast retry night2" in said
+    with at_home() as shop:
+        assert states(shop) == {JobState.READY: 4}
+
+
+def test_a_retry_buys_what_waits_in_a_batch_that_was_cancelled(at_home):
+    with at_home() as shop:
+        a_night_that_waits(shop, 4, lambda shop: fail(shop.ledger, "night1"), reuse=Reuse.COPY)
+        shop.ledger.batches.cancel("night2")
+
+    call("retry", "night1", "--yes")
+
+    with at_home() as shop:
+        assert states(shop) == {JobState.READY: 4}
+
+
+def test_a_resume_buys_nothing_that_waits_in_another_batch(at_home):
+    with at_home() as shop:
+        a_night_that_waits(shop, 4, lambda shop: shop.ledger.batches.pause("night1", "on your word"), reuse=Reuse.COPY)
+
+    with pytest.raises(BadInput, match=r"4 of 4 rows to be paid wait in another batch\. resume does not buy that"):
+        call("resume", "night1")
+    with at_home() as shop:
+        assert shop.ledger.batches.find("night1").state == "paused"
+        shop.ledger.batches.cancel("night2")
+    call("resume", "night1")
+    with at_home() as shop:
+        assert shop.ledger.batches.find("night1").state == "active"
+
+
+def test_few_rows_that_wait_elsewhere_too_are_bought_where_no_image_was_to_be_reused(at_home):
+    with at_home() as shop:
+        a_night_that_waits(shop, 4, lambda shop: fail(shop.ledger, "night1"))
+
+    said = call("retry", "night1", "--yes").stderr
+
+    assert "4 of 4 rows to be paid have a request that waits in another batch" in said
+    with at_home() as shop:
+        assert states(shop) == {JobState.READY: 4}

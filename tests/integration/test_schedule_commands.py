@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import sqlite3
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,12 +17,15 @@ from jobs.errors import LightfastError
 from jobs.formatting import money
 from jobs.ledger import open_ledger
 from jobs.ledger.accounts.monthly_budgets import month_of
+from jobs.ledger.accounts.worker_values import EmergencyStop
 from jobs.ledger.schedules.values import Attachment, Ended, NewSchedule
 from jobs.policy.firing import LEFT_TO_THE_NEXT
+from jobs.results.completion import Reason
 from jobs.states import FiringState
 from providers.types import MICROS
 from tests.support.shop_ledger import call, document
 from tests.support.stocked_ledger import NOW, account, claim, new_batch, rows, stock
+from worker.scheduling.by_hand import Waiting
 
 LEDGER = "sqlite:///lightfast.db"
 ADD = ("schedule", "add", "nightly", "0 3 * * *", "cat.csv", "--to", "out")
@@ -635,3 +640,74 @@ def test_pause_all_says_that_schedules_are_skipped():
     assert "Schedules are skipped meanwhile" in said
     assert "Schedules are skipped meanwhile" in call("schedule", "list").stdout
     assert "lightfast resume --all" in refused("schedule", "run-now", "nightly", code=4)
+
+
+# -- run-now, where nobody serves ----------------------------------------------------------------------------------
+
+
+def worked(monkeypatch, act=lambda _ledger: None, code=0, **told):
+    """`run-now` whose work is done by `act` on its ledger, and which has then seen what is told."""
+
+    async def fire(settings, schedule):
+        with ledger() as opened:
+            act(opened)
+        known = {"at": None, "times": set(), "batches": {}, "is_removed": False, "stop": None, "waiting": ()}
+        return code, SimpleNamespace(**known | told)
+
+    monkeypatch.setattr("cli.commands.schedule._fire", fire)
+
+
+def test_a_schedule_that_is_removed_while_it_is_fired_is_told_with_what_is_left_of_its_batch(monkeypatch):
+    add()
+
+    def remove(opened):
+        stock(opened, rows(3), name="nightly")
+        opened.schedules.remove("nightly")
+
+    worked(monkeypatch, remove, is_removed=True, batches={"nightly": None})
+    ended = call("schedule", "run-now", "nightly", "--json", code=4)
+
+    told = json.loads(ended.stdout)
+    assert (told["at"], told["state"], told["exit_code"]) == (None, None, 4)
+    assert "nightly was removed meanwhile: what was being made is stored." in told["message"]
+    assert "3 rows of nightly are not made. To go on with them:  lightfast retry nightly" in ended.stderr
+
+
+def test_a_night_that_keeps_another_from_being_fired_is_named_with_what_helps(monkeypatch):
+    add()
+    night = Waiting(batch="nightly-1", reason=Reason.BATCH_PAUSED, why="paused on your word")
+    worked(monkeypatch, waiting=[night])
+
+    ended = call("schedule", "run-now", "nightly", code=4)
+
+    assert "nightly was not fired. Its batch nightly-1 waits, and would be bought twice: paused on y" in ended.stderr
+    assert "To go on with nightly-1:  lightfast resume nightly-1" in ended.stderr
+    assert "To give up its other rows:  lightfast cancel nightly-1" in ended.stderr
+
+
+def test_what_was_not_fired_when_it_was_interrupted_goes_on_with_the_same_command(monkeypatch):
+    add()
+    worked(monkeypatch, code=130)
+
+    ended = call("schedule", "run-now", "nightly", "--json", code=130)
+
+    assert "nightly was not fired: the same command goes on." in ended.stderr
+    assert json.loads(ended.stdout)["exit_code"] == 130
+
+
+def test_a_stop_of_all_submits_that_keeps_a_time_from_beginning_is_named(monkeypatch):
+    add()
+    worked(monkeypatch, stop=EmergencyStop(since=NOW, by="mia"))
+
+    ended = call("schedule", "run-now", "nightly", code=4)
+
+    assert "all submits are stopped since" in ended.stderr
+    assert "lightfast resume --all" in ended.stderr
+
+
+def test_who_is_refused_beside_run_now_is_told_which_command_holds_the_ledger(monkeypatch):
+    add()
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/lightfast", "schedule", "run-now", "nightly", "--json"])
+    with ledger() as opened, opened.hold(time.time()):
+        monkeypatch.setattr(sys, "argv", ["lightfast", "schedule", "serve"])
+        assert "(lightfast schedule run-now)" in refused("schedule", "serve", code=1)

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 
 import pytest
 
 from cli.output.endings import why
 from cli.output.schedules import outcome, style
+from jobs.policy.firing import LEFT_TO_THE_NEXT, Into
 from jobs.results.completion import Reason, RunState, waits_for, waits_for_you
-from jobs.states import FiringState
+from jobs.states import BatchState, FiringState, JobState
 from providers.types import MICROS
 from tests.simulation.nights import (
     NIGHT,
+    OFTEN,
     calm,
     catalogue,
     edited,
     heard,
     history,
+    minutes,
     nights,
     scheduled,
     states,
     stored,
+    timings,
     write,
 )
 from tests.support.worker_world import PRICE, Provider, answer
+from worker.scheduling import reading
 
 pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("looks_seldom")]
 
@@ -347,3 +353,100 @@ async def test_each_time_says_what_it_was_charged_and_a_retry_counts_to_the_time
     assert [each.charged for each in times] == [2 * PRICE, 3 * PRICE, None]
     assert sum(each.charged or 0 for each in times) == ledger.batches.find("nightly").charged
     assert ledger.schedules.newest(services.clock.now(), with_charges=True) == {times[0].schedule_id: times[-1]}
+
+
+async def test_an_edit_in_the_middle_of_a_night_does_not_give_up_the_batch_that_all_nights_share(tmp_path):
+    provider = Provider()
+    services = calm(tmp_path, provider, looks=OFTEN)
+    write(catalogue(6))
+    partial = {"partial": True, "reuse": "copy"}
+    scheduled(services, budget=50_000, options=partial)
+
+    def edit(_wanted):
+        provider.on_submit = None
+        edited(services, into=Into.NEW, budget=50_000, options=partial | {"changed": "error"})
+
+    provider.on_submit = edit
+    await nights(services, 0.5)
+
+    (night,) = history(services)
+    assert (night.state, night.code, night.exit_code) == (FiringState.STOPPED, "budget_used", 4)
+    assert "lightfast resume nightly --budget 0.12" in night.message
+    assert services.ledger.batches.find("nightly").state is BatchState.ACTIVE
+    assert services.ledger.reports.progress("nightly").jobs == {JobState.DONE: 2, JobState.READY: 4}
+
+    edited(services, into=Into.SAME, budget=50_000, options=partial | {"changed": "redo"})
+    await nights(services, 2)
+    assert set(provider.submits.values()) == {1}
+    assert services.ledger.reports.progress("nightly").jobs == {JobState.DONE: 6}
+
+
+async def test_an_edit_in_the_middle_of_a_night_with_a_batch_of_its_own_gives_up_its_rest_all_the_same(tmp_path):
+    provider = Provider()
+    services = calm(tmp_path, provider, looks=OFTEN)
+    write(catalogue(6))
+    partial = {"partial": True, "reuse": "copy"}
+    scheduled(services, into=Into.NEW, budget=50_000, options=partial | {"changed": "error"})
+
+    def edit(_wanted):
+        provider.on_submit = None
+        edited(services, into=Into.SAME, budget=50_000, options=partial)
+
+    provider.on_submit = edit
+    await nights(services, 0.5)
+    (night,) = history(services)
+    assert (night.state, night.exit_code) == (FiringState.ENDED, 4)
+    assert services.ledger.batches.find(night.batch).reason == LEFT_TO_THE_NEXT
+
+    await nights(services, 3)
+    assert provider.submits == {f"lamp {number}": 1 for number in range(6)}
+
+
+async def test_the_night_after_its_batch_was_cancelled_says_so_and_another_schedule_takes_what_is_stored(tmp_path):
+    provider = Provider()
+    services = calm(tmp_path, provider, looks=OFTEN, max_in_flight=2)
+    write(catalogue(4))
+    scheduled(services)
+
+    def cancel(_wanted):
+        provider.on_submit = None
+        asyncio.get_running_loop().call_later(0.1, services.ledger.batches.cancel, "nightly")
+
+    provider.on_submit = cancel
+    await nights(services, 0.5)
+    made = sum(provider.submits.values())
+    await nights(services, 1)
+
+    told = history(services)[-1]
+    assert (told.state, told.exit_code) == (FiringState.FAILED, 2)
+    assert told.message == (
+        "batch nightly was cancelled for good, and --into same makes all in it. To go on, add the schedule under "
+        "another name, such as nightly-2, with --reuse: what is stored is not paid again. First remove this one:  "
+        "lightfast schedule remove nightly"
+    )
+    assert sum(provider.submits.values()) == made
+
+    services.ledger.schedules.remove("nightly")
+    scheduled(services, name="nightly-2", options={"reuse": "copy"})
+    await nights(services, 1)
+    assert provider.submits == {f"lamp {number}": 1 for number in range(4)}
+    assert services.ledger.reports.progress("nightly-2").jobs == {JobState.DONE: 4}
+
+
+async def test_a_manifest_that_is_away_is_told_at_the_first_try_and_at_growing_distances(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(reading, "emit", lambda name, **fields: told.append((name, fields)))
+
+    def is_away(*_):
+        raise reading._LaterError("shop.example cannot be read:\n  connection refused")
+
+    monkeypatch.setattr(reading, "_demand_settled", is_away)
+    services = calm(tmp_path, Provider(), looks=timings(60.0))
+    write(catalogue(2))
+    scheduled(services)
+    await minutes(services, 120)
+
+    assert [name for name, _ in told] == ["schedule_put_off"] * 5
+    assert [fields["times"] for _, fields in told] == [1, 2, 4, 8, 16]
+    assert {fields["problem"] for _, fields in told} == {"shop.example cannot be read:  connection refused"}
+    assert states(services) == [FiringState.FAILED]

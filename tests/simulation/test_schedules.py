@@ -454,7 +454,9 @@ async def test_a_time_fired_by_hand_is_one_more(tmp_path):
     write(catalogue(2))
     scheduled(services)
     assert services.ledger.schedules.fire_by_hand("nightly", services.clock.now()) is None
-    assert services.ledger.schedules.fire_by_hand("nightly", services.clock.now()) == "the time before it is not over"
+    assert (
+        services.ledger.schedules.fire_by_hand("nightly", services.clock.now()).why == "the time before it is not over"
+    )
 
     await nights(services)
 

@@ -10,7 +10,7 @@ from providers.types import MICROS
 from worker.lanes.lane import Lane
 from worker.lanes.retention import Retention
 from worker.runtime.telemetry import emit
-from worker.scheduling.clock import Taken, fall_due, read_taken, take
+from worker.scheduling.clock import Taken, fall_due, let_go, read_taken, take
 from worker.scheduling.reading import settings_words
 from worker.services import Services
 
@@ -51,6 +51,7 @@ class SweepLane(Lane):
         services = self.services
         if self.of_schedule is None:
             await fall_due(services)
+        await let_go(services, self.of_schedule)
         while len(self.reading) < READINGS and (taken := await take(services, self.reading, self.of_schedule)):
             self.reading.add(taken[1].id)
             self.start(self._read(taken), most=0)

@@ -5,32 +5,21 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection
 
-from jobs.formatting import utc
-from jobs.ledger.schedules.values import Decided, Firing, Schedule
-from jobs.states import FiringState
-from worker.runtime.telemetry import emit
+from jobs.ledger.schedules.values import Firing, Schedule
 from worker.scheduling.reading import read
+from worker.scheduling.telling import tell
 from worker.services import Services
 
 
 async def fall_due(services: Services) -> None:
     """Decides what becomes of every time that has come, and tells the log."""
     for one in await services.executors.write(services.ledger.schedules.fall_due, services.clock.now()):
-        _tell(one)
+        tell(one)
 
 
-def _tell(one: Decided) -> None:
-    schedule, at = one.schedule, utc(one.at)
-    if one.state is None:
-        emit("schedule_put_right", level="warning", schedule=schedule, at=at)
-    elif one.state is FiringState.SKIPPED:
-        emit("schedule_skipped", level="warning", schedule=schedule, at=at, problem=one.message)
-    elif one.state is FiringState.MISSED:
-        emit("schedule_missed", level="warning", schedule=schedule, at=at, problem=one.message)
-    elif one.state is FiringState.QUEUED:
-        emit("schedule_queued", schedule=schedule, at=at)
-    else:
-        emit("schedule_fired", schedule=schedule, at=at)
+async def let_go(services: Services, of_schedule: int | None = None) -> None:
+    """Times that wait for earlier ones begin, where these are over. `of_schedule`: of that one alone."""
+    await services.executors.write(services.ledger.schedules.let_go, services.clock.now(), of_schedule)
 
 
 Taken = tuple[Schedule, Firing]

@@ -14,7 +14,7 @@ from jobs.ledger import Ledger
 from jobs.ledger.accounts.condition_values import Condition
 from jobs.ledger.reports.values import Progress
 from jobs.ledger.schedules.values import Bought, Ended, Firing, Schedule
-from jobs.policy.firing import BEFORE, LEFT_OUT, LEFT_TO_THE_NEXT, MADE, NEEDY, SPENT, UNTOLD, Into, is_up_to_its_budget
+from jobs.policy.firing import BEFORE, LEFT_OUT, LEFT_TO_THE_NEXT, MADE, NEEDY, SPENT, UNTOLD, is_up_to_its_budget
 from jobs.results.budgets import allowed_by, bought_words, goes_on_words, helped_words, raise_budget, raise_month
 from jobs.results.completion import (
     Allowed,
@@ -105,7 +105,7 @@ def _judged(
     if reason in OF_BUDGETS and goes_on_by_itself(progress, reason):
         return _up_to_its_budget(ledger, schedule, firing, progress, reason)
     stopped = Ended(state=FiringState.STOPPED, exit_code=NeedsPerson.exit_code, code=reason.value)
-    return replace(stopped, message=_why(progress, standing, reason), detail=_of_now(ledger, firing))
+    return replace(stopped, message=why_it_waits(progress, standing, reason), detail=_of_now(ledger, firing))
 
 
 def _look_again(ledger: Ledger, firing: Firing, state: RunState, standing: Standing) -> None:
@@ -116,7 +116,7 @@ def _look_again(ledger: Ledger, firing: Firing, state: RunState, standing: Stand
     if reason is None:
         ledger.schedules.goes_on(firing.id, standing.now)
     elif reason in OF_BUDGETS and not is_up_to_its_budget(firing.exit_code, firing.detail):
-        ledger.schedules.note_why(firing.id, reason.value, _why(state.progress, standing, reason))
+        ledger.schedules.note_why(firing.id, reason.value, why_it_waits(state.progress, standing, reason))
 
 
 def waits_by_now(progress: Progress, standing: Standing) -> str:
@@ -124,10 +124,10 @@ def waits_by_now(progress: Progress, standing: Standing) -> str:
     if is_over(progress):
         return "its batch has finished since"
     reason = waits_for(RunState(progress=progress, accounts=standing.accounts, now=standing.now))
-    return "its budget allows more by now: it goes on" if reason is None else _why(progress, standing, reason)
+    return "its budget allows more by now: it goes on" if reason is None else why_it_waits(progress, standing, reason)
 
 
-def _why(progress: Progress, standing: Standing, reason: Reason) -> str:
+def why_it_waits(progress: Progress, standing: Standing, reason: Reason) -> str:
     """What a batch waits for, with the commands that raise a budget that is used."""
     message = problem_of(progress, standing, reason) or reason.value.replace("_", " ")
     if reason not in OF_BUDGETS:
@@ -157,7 +157,7 @@ def _up_to_its_budget(ledger: Ledger, schedule: Schedule, firing: Firing, progre
         month_spent = progress.schedule.month.spent if progress.schedule and progress.schedule.month else 0
         message += f".{allowed_by(schedule, progress.remaining_money, month_spent, sandbox=progress.batch.sandbox)}"
     ended = Ended(state=FiringState.STOPPED, exit_code=NeedsPerson.exit_code, code=reason.value, message=message)
-    if schedule.into is Into.NEW:
+    if progress.batch.name != schedule.name:  # not by --into, which may have been edited since
         ledger.batches.cancel(progress.batch.name, LEFT_TO_THE_NEXT)
         ended = replace(ended, state=FiringState.ENDED)
     return replace(ended, detail={LEFT_OUT: left, **_of_now(ledger, firing)})

@@ -15,11 +15,19 @@ from typing import Any
 
 from jobs.command_lines import command
 from jobs.errors import BadInput, LightfastError, NeedsPerson
-from jobs.formatting import count, day_and_minute, money, stamp
+from jobs.formatting import count, day_and_minute, money, one_line, stamp, utc
 from jobs.ledger import Ledger, is_away
 from jobs.ledger.accounts.monthly_budgets import next_month
 from jobs.ledger.batches.values import Batch
-from jobs.ledger.schedules.values import Attachment, Ended, Firing, NewSchedule, NotOursError, Schedule
+from jobs.ledger.schedules.values import (
+    Attachment,
+    Ended,
+    Firing,
+    InTheWayError,
+    NewSchedule,
+    NotOursError,
+    Schedule,
+)
 from jobs.policy.cron import next_time
 from jobs.policy.firing import LEFT_OUT, MADE, Into
 from jobs.results.budgets import TO_ALLOW, allowed_by, held_words
@@ -33,8 +41,9 @@ from worker.registration.manifest_sources import SourceState, UnchangedError
 from worker.registration.options import BatchOptions
 from worker.registration.preflight import Preflight, take
 from worker.registration.register import at_most, record
-from worker.runtime.telemetry import emit
+from worker.runtime.telemetry import emit, is_telling
 from worker.scheduling.following import ended_with
+from worker.scheduling.telling import tell
 from worker.services import Services
 
 #: Tries of what may pass by itself, and seconds between two of them: a store or a server that is away for a while.
@@ -79,6 +88,8 @@ def read(services: Services, schedule: Schedule, firing: Firing, stopped: Callab
     """
     try:
         _read(services, schedule, firing, stopped)
+    except InTheWayError:
+        _stand_back(services, firing)
     except UnchangedError:
         _end(services, firing, _nothing_new(services, schedule, firing))
     except (NotOursError, _StoppedError):
@@ -90,19 +101,21 @@ def read(services: Services, schedule: Schedule, firing: Firing, stopped: Callab
         problems = [*wrong.problems, *([settings_words(changed)] if changed else [])]
         _end(services, firing, _failed("bad_input", "; ".join(problems)))
     except (LightfastError, _LaterError) as trouble:
-        _try_later(services, firing, str(trouble))
+        _try_later(services, schedule, firing, str(trouble))
     except OSError as trouble:  # a full disk, a folder that is away
-        _try_later(services, firing, trouble.strerror or repr(trouble))
+        _try_later(services, schedule, firing, trouble.strerror or repr(trouble))
     except Exception as trouble:  # noqa: BLE001  whatever it is, the next time must not wait for this one for ever
         if is_away(trouble):  # if it still is, this process takes the time again when it is back
-            _try_later(services, firing, "the ledger took nothing")
+            _try_later(services, schedule, firing, "the ledger took nothing")
             return
         emit("schedule_trouble", level="error", schedule=schedule.name, problem=repr(trouble)[:500])
-        _try_later(services, firing, f"a fault of ours: {type(trouble).__name__}")
+        _try_later(services, schedule, firing, f"a fault of ours: {type(trouble).__name__}")
 
 
 def _read(services: Services, schedule: Schedule, firing: Firing, stopped: Callable[[], bool]) -> None:
     settings, ledger = services.settings, services.ledger
+    if _stand_back(services, firing):
+        return
 
     def go_on(_rows: int) -> None:
         if stopped():
@@ -129,11 +142,21 @@ def _read(services: Services, schedule: Schedule, firing: Firing, stopped: Calla
             holder=services.holder,
             detail=told(preflight, left, ledger.schedules.rows_before(schedule.id)),
             seen=preflight.source.state if schedule.into is Into.SAME else None,
+            reused_images=preflight.seen.again.reused_images,
+            reused_money=preflight.seen.again.reused_money,
         )
         capped = with_budget(preflight, left.cap)
         brought = record(capped, store, ledger, still=still, now=now, tell=go_on, attachment=attachment)
         if brought:
             emit("references_brought", files=brought, dest=f"{preflight.dest}/{place_of('')}")
+
+
+def _stand_back(services: Services, firing: Firing) -> bool:
+    """Whether it does not begin now, as an earlier time was begun again meanwhile."""
+    decided = services.ledger.schedules.stand_back(firing.id, services.holder, services.clock.now())
+    if decided is not None:
+        tell(decided)
+    return decided is not None
 
 
 # -- what is asked -------------------------------------------------------------------------------------------------
@@ -211,6 +234,8 @@ def demand(preflight: Preflight, schedule: NewSchedule, left: Left) -> None:
         OverBudget: The estimate is above what may be spent, and nothing else is wrong.
     """
     options, seen = preflight.options, preflight.seen
+    if schedule.into is Into.SAME and preflight.is_cancelled:
+        raise BadInput(_cancelled(preflight, schedule))
     # What it may spend is told in words of its own: a batch's budget counts the times before, too.
     boundless = replace(preflight.limits, budget=sys.maxsize)
     reasons = replace(preflight, options=replace(options, partial=False), limits=boundless).reasons
@@ -228,6 +253,17 @@ def demand(preflight: Preflight, schedule: NewSchedule, left: Left) -> None:
         raise OverBudget(reasons[0], _reason_of(left), told(preflight, left))
     if reasons:
         raise BadInput(reasons)
+
+
+def _cancelled(preflight: Preflight, schedule: NewSchedule) -> str:
+    """That the batch of all times takes no more rows, also where nothing is new: it may have rows that are not made."""
+    ledger, name = preflight.ledger, schedule.name
+    other = ledger.batches.other_name(name) if ledger else f"{name}-2"
+    anew = f"add the schedule under another name, such as {other}, with --reuse: what is stored is not paid again"
+    is_known = ledger is not None and ledger.schedules.find(name) is not None
+    remove = command("schedule", "remove", name, sandbox=preflight.settings.is_sandbox)
+    first = f". First remove this one:  {remove}" if is_known else ""
+    return f"batch {name} was cancelled for good, and --into same makes all in it. To go on, {anew}{first}"
 
 
 def _reason_of(left: Left) -> Reason:
@@ -352,16 +388,19 @@ def _next_month(schedule: Schedule, now: float) -> str:
 
 
 def _failed(code: str, message: str) -> Ended:
-    return Ended(state=FiringState.FAILED, exit_code=BadInput.exit_code, code=code, message=message)
+    return Ended(state=FiringState.FAILED, exit_code=BadInput.exit_code, code=code, message=one_line(message))
 
 
 def _end(services: Services, firing: Firing, ended: Ended) -> None:
     services.ledger.schedules.fail(firing.id, services.holder, ended, services.clock.now())
 
 
-def _try_later(services: Services, firing: Firing, message: str) -> None:
+def _try_later(services: Services, schedule: Schedule, firing: Firing, message: str) -> None:
     if firing.tries >= TRIES:
         _end(services, firing, _failed("tried_in_vain", message))
         return
-    until = services.clock.now() + (WAIT if firing.tries > 1 else SETTLED * 2)
+    until, message = services.clock.now() + (WAIT if firing.tries > 1 else SETTLED * 2), one_line(message)
     services.ledger.schedules.put_off(firing.id, services.holder, until, message)
+    if is_telling(firing.tries):
+        what = {"schedule": schedule.name, "at": utc(firing.at), "times": firing.tries, "until": utc(until)}
+        emit("schedule_put_off", level="warning", **what, problem=message)

@@ -142,11 +142,12 @@ def record_manifest(
             given_back += _record_chunk(tx, batch_id, list(map(_row, chunk)), options, now)
     if given_back < options.given_back:
         raise FewerToReuse
-    if options.reuse:
-        allot(tx, batch_id, options.reuse, now)
+    given = allot(tx, batch_id, options.reuse, now) if options.reuse else None
     failure_breaker.judge_anew(tx, batch_id)
-    if options.attachment:
-        attach(tx, options.attachment, batch_id, now)
+    if attachment := options.attachment:
+        if given is not None:
+            attachment = attachment.as_recorded(given.rows, given.images, given.cost)
+        attach(tx, attachment, batch_id, now)
     else:
         forget_seen(tx, batch_id)
     conditions.goes_on_again(tx, batch_id)

@@ -12,7 +12,7 @@ from jobs.ledger.batches.values import ImageHolder, MadeBefore, RecordedRow
 from jobs.ledger.claims.reuse import USABLE
 from jobs.ledger.database.schema import IS_CURRENT, batches, earlier_requests, images, jobs
 from jobs.policy.reuse import is_as_hashed
-from jobs.states import MADE_IMAGES, ImageState, JobState
+from jobs.states import MADE_IMAGES, BatchState, ImageState, JobState
 
 #: Rows that were paid for, or are being made, or may have been.
 MADE = (JobState.DONE, JobState.PARTIAL, JobState.WORKING, JobState.HELD)
@@ -72,6 +72,50 @@ def _made_earlier() -> Select[tuple[str, int, int, int, str]]:
 
 
 _MADE_NOW, _MADE_EARLIER = _made_now(), _made_earlier()
+
+
+def waiting_elsewhere(
+    tx: Connection, hashes: Sequence[str], *, besides: int, sandbox: bool
+) -> list[tuple[str, int, int]]:
+    """Rows of other batches that wait, and will be bought as they are: request, batch, and how many."""
+    wanted = {"hashes": hashes, "besides": besides, "sandbox": sandbox}
+    return [(row.request_hash, row.batch_id, row.rows) for row in tx.execute(_WAITING, wanted)]
+
+
+def waiting_twice(tx: Connection, batch_id: int, *, sandbox: bool) -> list[tuple[int, int]]:
+    """Rows of the batch that wait, and whose request waits in another batch too: that batch, and how many."""
+    wanted = {"besides": batch_id, "sandbox": sandbox}
+    return [(row.batch_id, row.rows) for row in tx.execute(_WAITING_TWICE, wanted)]
+
+
+def _will_be_bought() -> tuple[Any, ...]:
+    cancelled = select(batches.c.id).where(batches.c.state == BatchState.CANCELLED.value)
+    waits = (jobs.c.state == JobState.READY.value, jobs.c.position.is_not(None))
+    return *waits, jobs.c.batch_id.not_in(cancelled), *_of_others()
+
+
+def _waiting() -> Select[tuple[str, int, int]]:
+    return (
+        select(jobs.c.request_hash, jobs.c.batch_id, func.count().label("rows"))
+        .where(jobs.c.request_hash.in_(bindparam("hashes", expanding=True)), *_will_be_bought())
+        .group_by(jobs.c.request_hash, jobs.c.batch_id)
+    )
+
+
+def _waiting_twice() -> Select[tuple[int, int]]:
+    mine = jobs.alias()
+    rows = func.count(mine.c.id.distinct())
+    waits = (mine.c.state == JobState.READY.value, mine.c.position.is_not(None))
+    return (
+        select(jobs.c.batch_id, rows.label("rows"))
+        .select_from(mine.join(jobs, jobs.c.request_hash == mine.c.request_hash))
+        .where(mine.c.batch_id == bindparam("besides"), *waits, *_will_be_bought())
+        .group_by(jobs.c.batch_id)
+        .order_by(rows.desc())
+    )
+
+
+_WAITING, _WAITING_TWICE = _waiting(), _waiting_twice()
 
 
 def same_rows(tx: Connection, batch_id: int, keys: Sequence[str]) -> dict[str, str]:

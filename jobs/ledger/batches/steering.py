@@ -53,7 +53,7 @@ def _take_what_was_made(tx: Connection, batch_id: int, now: float, reuse: ReuseO
     if wish is None or batch.state is BatchState.CANCELLED or batch.archive is not None:
         return 0
     demand_whole(tx, batch_id)  # it holds the batch: nobody claims a row that is just being given its images
-    return allot(tx, batch_id, wish, now)
+    return allot(tx, batch_id, wish, now).rows
 
 
 def retry_copies(tx: Connection, name: str, now: float) -> None:

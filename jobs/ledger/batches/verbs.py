@@ -76,6 +76,14 @@ class BatchVerbs:
         """How often other batches than `besides` have made each of these requests."""
         return self._database.read(overlap.made_elsewhere, hashes, besides=besides, sandbox=sandbox)
 
+    def waiting_elsewhere(self, hashes: Sequence[str], *, besides: int, sandbox: bool) -> list[tuple[str, int, int]]:
+        """Rows of other batches that wait, and will be bought as they are: request, batch, and how many."""
+        return self._database.read(overlap.waiting_elsewhere, hashes, besides=besides, sandbox=sandbox)
+
+    def waiting_twice(self, batch_id: int, *, sandbox: bool) -> list[tuple[int, int]]:
+        """Rows of the batch that wait, and whose request waits in another batch too: that batch, and how many."""
+        return self._database.read(overlap.waiting_twice, batch_id, sandbox=sandbox)
+
     def reuse_sources(self, hashes: Sequence[str], *, besides: int | None, sandbox: bool) -> list[ReuseSource]:
         """Rows of other batches than `besides` whose images a row with such a request may take."""
         return self._database.read(reuse.sources, hashes, batch_id=besides, sandbox=sandbox, here=False)

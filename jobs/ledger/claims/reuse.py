@@ -92,27 +92,36 @@ class ReuseOptions:
     at_least: int  # rows that the plan counted on
 
 
-def allot(tx: Connection, batch_id: int, wish: ReuseOptions, now: float) -> int:
-    """Gives the batch's rows that nothing was paid for the images of the same request, before anybody can buy them.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allotted:
+    """What rows have been given, and do not pay for. `cost`: micro-dollars, as far as their prices are known."""
 
-    Returns how many rows.
+    rows: int
+    images: int
+    cost: int
+
+
+def allot(tx: Connection, batch_id: int, wish: ReuseOptions, now: float) -> Allotted:
+    """Gives the batch's rows that nothing was paid for the images of the same request, before anybody can buy them.
 
     Raises:
         FewerToReuse: They are fewer than `wish` counted on.
     """
     sandbox = bool(tx.execute(select(batches.c.sandbox).where(batches.c.id == batch_id)).scalar_one())
     allotment = Allotment(lambda hashes: sources(tx, hashes, batch_id=batch_id, sandbox=sandbox, here=True))
-    given, after = 0, -1
+    given, images_given, cost, after = 0, 0, 0, -1
     while page := tx.execute(_UNTOUCHED, {"of_batch": batch_id, "after": after, "most": _PAGE}).all():
         after = page[-1].position
         able = [row for row in page if is_reusable(Request.from_json(row.request))]
         allotment.ask(row.request_hash for row in able)
-        pairs = [(row.id, found.job_id) for row in able if (found := allotment.take(row.request_hash, row.request))]
-        _give(tx, pairs, wish.how, now)
-        given += len(pairs)
+        found = [(row, source) for row in able if (source := allotment.take(row.request_hash, row.request))]
+        _give(tx, [(row.id, source.job_id) for row, source in found], wish.how, now)
+        given += len(found)
+        images_given += sum(row.n for row, _ in found)
+        cost += sum(row.n * (row.price or 0) for row, _ in found)
     if given < wish.at_least:
         raise FewerToReuse
-    return given
+    return Allotted(rows=given, images=images_given, cost=cost)
 
 
 def _untouched() -> Select[Any]:
@@ -125,7 +134,7 @@ def _untouched() -> Select[Any]:
         or_(taken, slot.c.attempt_id.is_not(None), slot.c.source_id.is_not(None)),
     )
     return (
-        select(jobs.c.id, jobs.c.position, jobs.c.request, jobs.c.request_hash)
+        select(jobs.c.id, jobs.c.position, jobs.c.request, jobs.c.request_hash, jobs.c.n, jobs.c.price)
         .where(
             jobs.c.batch_id == bindparam("of_batch"),
             jobs.c.position > bindparam("after"),

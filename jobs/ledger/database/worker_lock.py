@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from jobs.command_lines import verb
 from jobs.errors import LedgerBusy, LightfastError
 from jobs.formatting import utc
 from jobs.ledger.database.engine import Database
@@ -73,6 +74,7 @@ def is_served(database: Database) -> bool:
 
 def _sign(descriptor: int, *, serves: bool) -> None:
     signed = {"pid": os.getpid(), "host": platform.node(), "since": utc(time.time()), "serves": serves}
+    signed |= {"command": verb()}
     holder = json.dumps(signed)
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, holder.encode(), 0)
@@ -82,7 +84,8 @@ def who_holds(path: str) -> str:
     """Who works on the ledger beside which this lock lies, and that only one may."""
     try:
         holder = json.loads(Path(path).read_text(encoding="utf-8"))
-        who = f"process {holder['pid']} on {holder['host']} since {holder['since']}"
+        what = f" ({holder['command']})" if holder.get("command") else ""
+        who = f"process {holder['pid']} on {holder['host']} since {holder['since']}{what}"
     except (OSError, ValueError, KeyError):
         who = "another process"
     return (

@@ -341,11 +341,14 @@ def _schedule(
     budget = owner.monthly_budget
     month = None if budget is None else monthly_budgets.limit(tx, owner.id, budget, now)
     allows = month is None or not prices or any(map(month.allows, prices))
-    goes_on = owner.options.get("partial") and (owner.into is Into.SAME or _is_of_this_time(tx, owner.id, batch.id))
+    # By the batch itself: --into may have been edited since.
+    is_shared = batch.name == owner.name
+    has_later = owner.into is Into.SAME if is_shared else _is_of_this_time(tx, owner.id, batch.id)
+    goes_on = owner.options.get("partial") and has_later
     goes_on_at = owner.next_at if goes_on else None
     if goes_on_at is not None and month is not None and not allows:
         # A batch that all times share has money of its own left, perhaps, and then goes on without a time.
-        waits = owner.into is Into.NEW or _budget_allows(batch, prices) is False
+        waits = not is_shared or _budget_allows(batch, prices) is False
         first = next_time(owner.cron, owner.timezone, month.again_at - 1)
         goes_on_at = max(goes_on_at, first) if waits else month.again_at
     waiting = 0 if month is None else sum(_remaining(tx, each)[0] for each in _with_rows_that_wait(tx, owner.id))

@@ -1,33 +1,47 @@
 """The times of schedules: decided once when they come, taken by one process, and followed until they are over.
 
 A time is decided under its schedule's lock, and (schedule, time) is unique besides. Its batch is recorded in one
-transaction with the time itself, and only by the process that the time still belongs to.
+transaction with the time itself, and only by the process that the time still belongs to. No time begins, and none is
+recorded, while another batch of its schedule has rows that will still be bought or are on their way: `--reuse` takes no
+images of rows that wait, so both batches would buy them.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, update
 
 from jobs.ledger.accounts import emergency_stop
 from jobs.ledger.accounts.monthly_budgets import month_of
-from jobs.ledger.database.schema import batches, firings, schedules, workers
+from jobs.ledger.database.schema import batches, firings, jobs, schedules, workers
 from jobs.ledger.schedules.bought import attempts_so_far, by_times
 from jobs.ledger.schedules.schedules import as_schedule
-from jobs.ledger.schedules.values import Attachment, Decided, Ended, Firing, MissedTimes, NotOursError, Schedule
+from jobs.ledger.schedules.values import (
+    Attachment,
+    Decided,
+    Ended,
+    Firing,
+    InTheWay,
+    InTheWayError,
+    MissedTimes,
+    NotOursError,
+    Schedule,
+)
 from jobs.policy.cron import next_time
-from jobs.policy.firing import LATE_AFTER, STOPPED_WITH, at_its_time, fallen_due, is_lost_ahead, moment_of
+from jobs.policy.firing import LATE_AFTER, STOPPED_WITH, Into, at_its_time, fallen_due, is_lost_ahead, moment_of
 from jobs.policy.liveness import SEEN_WITHIN
-from jobs.states import FIRING_OPEN, FIRING_OVER, FiringState
+from jobs.states import FIRING_OPEN, FIRING_OVER, BatchState, FiringState, JobState
 
 #: Seconds for which it stays on record what became of a time.
 KEPT_FOR = 400 * 86_400.0
 #: Times of a batch that are looked at to tell of its end.
 _TIMES_OF_A_BATCH = 20
+#: Batches that are named in a reason.
+_NAMED = 3
 
 STILL_RUNS = "the time before it is not over"
 ALL_STOPPED = "all submits were stopped (pause --all)"
@@ -97,36 +111,95 @@ def _fire(tx: Connection, schedule: Schedule, at: float, now: float, *, stopped:
         return None
     if stopped:
         return _put(tx, schedule, at, FiringState.SKIPPED, now, ALL_STOPPED)
-    before = _not_over(tx, schedule.id)
-    state = at_its_time([FiringState(row.state) for row in before], schedule.overlap, schedule.into)
-    if state is FiringState.SKIPPED and all(_goes_on_in_a_new_month(row, now) for row in before):
+    before = _before(tx, schedule)
+    state = at_its_time(before.states, schedule.overlap)
+    if state is FiringState.SKIPPED and before.goes_on_in_a_new_month(now):
         state = FiringState.QUEUED
     if state is FiringState.QUEUED:
-        older = [row.id for row in before if row.state == FiringState.QUEUED]
+        older = [row.id for row in before.times if row.state == FiringState.QUEUED]
         _set(tx, older, state=FiringState.SKIPPED.value, message=NEWER_CAME, ended_at=now)
     if state is not FiringState.SKIPPED:
         return _put(tx, schedule, at, state, now)
-    why = _why_skipped(before)
+    why = before.why
     if now - at > LATE_AFTER:
         return _put(tx, schedule, at, FiringState.MISSED, now, f"{MISSED}, and it is not made up: {why}")
     return _put(tx, schedule, at, state, now, why)
 
 
-def _goes_on_in_a_new_month(row: Any, now: float) -> bool:
-    """Whether a time waits for a monthly budget that has begun anew: it goes on by itself, and is soon over."""
-    waits = row.state == FiringState.STOPPED and row.code == MONTH_BUDGET_USED and row.ended_at is not None
-    return waits and month_of(row.ended_at) < month_of(now)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Before:
+    """What a time finds before it, and does not go on with."""
+
+    times: Sequence[Any]  # those that are not over, the oldest first
+    batches: Sequence[str]  # of times that are over, begun again: by `retry`, `resume`, `redo`, `unknown`
+
+    @property
+    def states(self) -> list[FiringState]:
+        """Of the times that are not over; a batch that was begun again is one that goes on."""
+        return [*(FiringState(row.state) for row in self.times), *(FiringState.WORKING for _ in self.batches)]
+
+    @property
+    def why(self) -> str:
+        """Why a time does not begin, in words."""
+        stopped = [row for row in self.times if row.state == FiringState.STOPPED]
+        if stopped:
+            return f"the time before it has stopped, and its batch waits: {stopped[-1].message}"
+        if self.times or not self.batches:
+            return STILL_RUNS
+        more = " …" if len(self.batches) > _NAMED else ""
+        return f"rows of an earlier batch wait, or are being made: {', '.join(self.batches[:_NAMED])}{more}"
+
+    def goes_on_in_a_new_month(self, now: float) -> bool:
+        """Whether all waits for a monthly budget that has begun anew: it goes on by itself, and is soon over."""
+        return not self.batches and all(
+            row.state == FiringState.STOPPED
+            and row.code == MONTH_BUDGET_USED
+            and row.ended_at is not None
+            and month_of(row.ended_at) < month_of(now)
+            for row in self.times
+        )
 
 
-def _why_skipped(before: Sequence[Any]) -> str:
-    stopped = [row for row in before if row.state == FiringState.STOPPED]
-    return f"the time before it has stopped, and its batch waits: {stopped[-1].message}" if stopped else STILL_RUNS
+def _before(tx: Connection, schedule: Schedule, besides: int | None = None) -> _Before:
+    """`besides`: the number of the time itself, where it is on record."""
+    own = schedule.name if schedule.into is Into.SAME else None
+    times = [
+        row
+        for row in _not_over(tx, schedule.id)
+        if row.id != besides and not (row.state == FiringState.STOPPED and row.batch == own)
+    ]
+    theirs = {own, *(row.batch for row in times)}
+    again = [name for name in tx.execute(_OPEN_BATCHES, {"of_schedule": schedule.id}).scalars() if name not in theirs]
+    return _Before(times=times, batches=again)
+
+
+def _recorded_before(tx: Connection, schedule: Schedule, number: int) -> _Before:
+    """The same for a time that was to begin: what waits behind it is not in its way, nor its own batch that goes on."""
+    before, own = _before(tx, schedule, number), schedule.name if schedule.into is Into.SAME else None
+    is_recorded = (FiringState.WORKING, FiringState.STOPPED)
+    recorded = [row for row in before.times if row.state in is_recorded and row.batch != own]
+    return _Before(times=recorded, batches=before.batches)
+
+
+_WILL_BE_BOUGHT = (
+    (jobs.c.state == JobState.READY.value)
+    & jobs.c.position.is_not(None)
+    & (batches.c.state != BatchState.CANCELLED.value)
+)
+_OPEN_BATCHES = (
+    select(batches.c.name)
+    .where(
+        batches.c.schedule_id == bindparam("of_schedule"),
+        exists().where(jobs.c.batch_id == batches.c.id, _WILL_BE_BOUGHT | (jobs.c.state == JobState.WORKING.value)),
+    )
+    .order_by(batches.c.id)
+)
 
 
 def _not_over(tx: Connection, schedule_id: int) -> Sequence[Any]:
     over = [state.value for state in FIRING_OVER]
     mine = (firings.c.schedule_id == schedule_id, firings.c.state.not_in(over))
-    return tx.execute(select(firings).where(*mine).order_by(firings.c.at)).all()
+    return tx.execute(_with_batch().where(*mine).order_by(firings.c.at)).all()
 
 
 def _put(
@@ -154,14 +227,28 @@ def next_at(tx: Connection) -> float | None:
     return min((at for at in (comes, waits) if at is not None), default=None)
 
 
-def by_hand(tx: Connection, name: str, now: float) -> str | None:
-    """A time of its own, now; why not, in words, where one is not over."""
-    row = tx.execute(select(schedules).where(schedules.c.name == name).with_for_update(key_share=True)).one()
-    if any(each.state != FiringState.STOPPED for each in _not_over(tx, row.id)):
-        return STILL_RUNS
-    known = {"schedule_id": row.id, "at": now, "acts_at": now, "state": FiringState.DUE.value, "by_hand": True}
+def by_hand(tx: Connection, name: str, now: float) -> InTheWay | None:
+    """A time of its own, now; or what is in its way."""
+    schedule = as_schedule(
+        tx.execute(select(schedules).where(schedules.c.name == name).with_for_update(key_share=True)).one()
+    )
+    before = _before(tx, schedule)
+    if before.states:
+        return _in_its_way(before)
+    known = {"schedule_id": schedule.id, "at": now, "acts_at": now, "state": FiringState.DUE.value, "by_hand": True}
     tx.execute(insert(firings).values(**known))
     return None
+
+
+def in_the_way(tx: Connection, schedule_id: int) -> InTheWay | None:
+    """What keeps a schedule from being fired now."""
+    before = _before(tx, as_schedule(tx.execute(select(schedules).where(schedules.c.id == schedule_id)).one()))
+    return _in_its_way(before) if before.states else None
+
+
+def _in_its_way(before: _Before) -> InTheWay:
+    found = dict.fromkeys([*(row.batch for row in before.times if row.batch), *before.batches])
+    return InTheWay(why=before.why, batches=tuple(found), needs_a_person=FiringState.STOPPED in before.states)
 
 
 # -- whoever reads the manifest ------------------------------------------------------------------------------------
@@ -218,17 +305,41 @@ def put_off(tx: Connection, number: int, holder: str, until: float, message: str
         _set(tx, [number], state=FiringState.DUE.value, acts_at=until, holder=None, message=message)
 
 
+def stand_back(tx: Connection, number: int, holder: str, now: float) -> Decided | None:
+    """A time that was to begin waits, or is skipped, where an earlier one was begun again; None: it may begin."""
+    owner = _owner_of(tx, number)
+    if owner is None or not _is_held(tx, number, holder):
+        return None
+    before = _recorded_before(tx, owner, number)
+    state = at_its_time(before.states, owner.overlap)
+    if state is FiringState.DUE:
+        return None
+    ended_at = None if state is FiringState.QUEUED else now
+    why = None if state is FiringState.QUEUED else before.why
+    _set(tx, [number], state=state.value, holder=None, message=why, ended_at=ended_at)
+    return Decided(schedule=owner.name, at=one(tx, number).at, state=state, message=why)
+
+
+def _owner_of(tx: Connection, number: int) -> Schedule | None:
+    """The schedule of a time. Its row is held: before its times, as everybody takes these locks."""
+    schedule_id = tx.execute(select(firings.c.schedule_id).where(firings.c.id == number)).scalar()
+    row = tx.execute(select(schedules).where(schedules.c.id == schedule_id).with_for_update(key_share=True)).first()
+    return as_schedule(row) if row else None
+
+
 def attach(tx: Connection, attachment: Attachment, batch_id: int, now: float) -> None:
     """The batch is recorded for this time, in the transaction that records it. The batch's row is held.
 
     Raises:
         NotOursError: Somebody else reads its manifest by now.
+        InTheWayError: Rows of an earlier time were begun again meanwhile.
     """
-    schedule_id = tx.execute(select(firings.c.schedule_id).where(firings.c.id == attachment.firing_id)).scalar()
-    # A schedule before its times, as everybody takes these locks: this transaction is not run again after a deadlock.
-    tx.execute(select(schedules.c.id).where(schedules.c.id == schedule_id).with_for_update(key_share=True))
-    if not _is_held(tx, attachment.firing_id, attachment.holder):
+    owner = _owner_of(tx, attachment.firing_id)  # this transaction is not run again after a deadlock
+    if owner is None or not _is_held(tx, attachment.firing_id, attachment.holder):
         raise NotOursError
+    if _recorded_before(tx, owner, attachment.firing_id).states:
+        raise InTheWayError
+    schedule_id = owner.id
     tx.execute(update(batches).where(batches.c.id == batch_id).values(schedule_id=schedule_id))
     seen = json.dumps(dict(attachment.seen)) if attachment.seen is not None else None
     tx.execute(update(schedules).where(schedules.c.id == schedule_id).values(seen=seen))
@@ -291,19 +402,38 @@ def end(tx: Connection, number: int, ended: Ended, now: float) -> None:
     if ended.detail is not None:
         _set(tx, [number], detail=_json({**json.loads(row.detail), **ended.detail}))
     owner = as_schedule(tx.execute(select(schedules).where(schedules.c.id == row.schedule_id)).one())
-    _let_go(tx, owner, now)
+    _let_go(tx, owner, now, skips=True)
 
 
-def _let_go(tx: Connection, schedule: Schedule, now: float) -> None:
-    """What is queued begins, where nothing is in its way any more."""
-    before = _not_over(tx, schedule.id)
-    for queued in [each for each in before if each.state == FiringState.QUEUED]:
-        others = [FiringState(each.state) for each in before if each.id != queued.id]
-        state = at_its_time(others, schedule.overlap, schedule.into)
+def _let_go(tx: Connection, schedule: Schedule, now: float, *, skips: bool = False) -> None:
+    """What is queued begins, where nothing is in its way any more. `skips`: it waits for none that has stopped.
+
+    One that was queued behind a time that had stopped already knows that this goes on by itself.
+    """
+    for queued in [each for each in _not_over(tx, schedule.id) if each.state == FiringState.QUEUED]:
+        before = _before(tx, schedule, queued.id)
+        state = at_its_time(before.states, schedule.overlap)
         if state is FiringState.DUE:
             _set(tx, [queued.id], state=state.value, acts_at=now)
-        elif FiringState.STOPPED in others:
-            _set(tx, [queued.id], state=FiringState.SKIPPED.value, message=_why_skipped(before), ended_at=now)
+        elif skips and FiringState.STOPPED in before.states:
+            _set(tx, [queued.id], state=FiringState.SKIPPED.value, message=before.why, ended_at=now)
+
+
+def has_queued(tx: Connection, of_schedule: int | None) -> bool:
+    """Whether a time waits for an earlier one. `of_schedule`: of that one alone."""
+    mine = () if of_schedule is None else (firings.c.schedule_id == of_schedule,)
+    return (
+        tx.execute(select(firings.c.id).where(firings.c.state == FiringState.QUEUED.value, *mine)).first() is not None
+    )
+
+
+def let_go(tx: Connection, now: float, of_schedule: int | None) -> None:
+    """What is queued begins, where nothing is in its way any more: also behind a batch whose own time was over."""
+    waits = exists().where(firings.c.schedule_id == schedules.c.id, firings.c.state == FiringState.QUEUED.value)
+    mine = () if of_schedule is None else (schedules.c.id == of_schedule,)
+    wanted = select(schedules).where(waits, *mine).order_by(schedules.c.id)
+    for row in tx.execute(wanted.with_for_update(key_share=True)).all():
+        _let_go(tx, as_schedule(row), now)
 
 
 def goes_on(tx: Connection, number: int, now: float) -> None:

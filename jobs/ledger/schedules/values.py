@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jobs.policy.firing import CatchUp, Into, OverlapPolicy
@@ -106,6 +106,18 @@ class Attachment:
     holder: str
     detail: Mapping[str, Any]
     seen: Mapping[str, Any] | None  # the manifest as it was read
+    reused_images: int = 0  # that its plan counted on
+    reused_money: int = 0  # micro-dollars that these would have cost
+
+    def as_recorded(self, rows: int, images: int, cost: int) -> Attachment:
+        """With what its rows have taken in the end: more than was planned, where images were made meanwhile."""
+        detail, more = dict(self.detail), images - self.reused_images
+        if more <= 0:
+            return self
+        to_pay = max(0, detail["images"] - more)
+        detail |= {"reused": rows, "images": to_pay, "waiting": min(detail.get("waiting", 0), to_pay)}
+        detail["estimate"] = max(0, detail.get("estimate", 0) - (cost - self.reused_money))
+        return replace(self, detail=detail)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +129,19 @@ class Ended:
     code: str | None = None
     message: str | None = None
     detail: Mapping[str, Any] | None = None  # beside what its plan said
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InTheWay:
+    """Why a time does not begin now."""
+
+    why: str
+    batches: tuple[str, ...] = ()  # earlier ones with rows that will still be bought, or are on their way
+    needs_a_person: bool = False  # one of them has stopped
+
+
+class InTheWayError(Exception):
+    """Rows of an earlier time will be bought, or are on their way: they would be bought again. Nothing is recorded."""
 
 
 class NotOursError(Exception):

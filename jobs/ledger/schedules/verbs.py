@@ -7,7 +7,7 @@ from collections.abc import Collection
 from jobs.ledger.accounts import monthly_budgets
 from jobs.ledger.database.engine import Database
 from jobs.ledger.schedules import firings, schedules
-from jobs.ledger.schedules.values import Decided, Ended, Firing, MissedTimes, NewSchedule, Schedule
+from jobs.ledger.schedules.values import Decided, Ended, Firing, InTheWay, MissedTimes, NewSchedule, Schedule
 
 
 class ScheduleVerbs:
@@ -60,9 +60,22 @@ class ScheduleVerbs:
         """When the next time comes, or one that has come is acted on, in Unix seconds; None: there is none."""
         return self._database.read(firings.next_at)
 
-    def fire_by_hand(self, name: str, now: float) -> str | None:
-        """A time of its own, now; why not, in words, where one is not over."""
+    def fire_by_hand(self, name: str, now: float) -> InTheWay | None:
+        """A time of its own, now; or what is in its way."""
         return self._database.write(firings.by_hand, name, now)
+
+    def in_the_way(self, schedule_id: int) -> InTheWay | None:
+        """What keeps a schedule from being fired now."""
+        return self._database.read(firings.in_the_way, schedule_id)
+
+    def let_go(self, now: float, of_schedule: int | None = None) -> None:
+        """What is queued begins, where nothing is in its way any more. `of_schedule`: of that one alone."""
+        if self._database.read(firings.has_queued, of_schedule):
+            self._database.write(firings.let_go, now, of_schedule)
+
+    def stand_back(self, firing_id: int, holder: str, now: float) -> Decided | None:
+        """A time that was to begin waits, or is skipped, if an earlier one was begun again; None: it may begin."""
+        return self._database.write(firings.stand_back, firing_id, holder, now)
 
     def take(
         self, holder: str, now: float, reading: Collection[int] = (), of_schedule: int | None = None

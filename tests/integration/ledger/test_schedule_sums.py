@@ -16,10 +16,15 @@ from jobs.facts import (
     TaskFailed,
     TaskSucceeded,
 )
+from jobs.ledger.batches.values import NewBatch
 from jobs.ledger.database.schema import attempts, images
 from jobs.ledger.schedules.values import Attachment, Bought, Ended, NewSchedule
+from jobs.planning.intake import record, survey
+from jobs.policy.reuse import Reuse
 from jobs.states import FIRING_OPEN, FiringState
 from providers.types import Kind
+from tests.support.manifest_world import MAIN, World
+from tests.support.manifest_world import rows as manifest_rows
 from tests.support.stocked_ledger import NOW, PRICE, account, made, new_batch, rows
 
 NIGHTLY = NewSchedule(name="nightly", cron="0 3 * * *", timezone="UTC", options={}, monthly_budget=100 * PRICE)
@@ -233,3 +238,25 @@ def _check(shop, over):
             assert each.bought.charged + each.bought.reserved <= last.charged + last.reserved
             assert each.bought.images >= last.images
             over[each.id] = each.bought
+
+
+def test_images_that_were_made_while_a_manifest_was_recorded_are_told_as_taken_and_not_as_planned(ledger, tmp_path):
+    ledger.accounts.sync([MAIN])
+    assert ledger.schedules.add(NIGHTLY, NOW)
+    assert ledger.schedules.fire_by_hand("nightly", NOW) is None
+    _, firing = ledger.schedules.take("me", NOW)
+    world, other = (World(tmp_path / name, ledger) for name in ("night", "other"))
+    for each in (world, other):
+        each.folder.mkdir()
+    intake = world.intake(manifest_rows(3), "nightly-1", reuse=Reuse.COPY)
+    seen = survey(intake, None, [MAIN])
+    assert (seen.images, seen.again.reused) == (3, 0)
+    other.made(manifest_rows(2), "other")
+
+    plan = {"images": seen.images, "estimate": seen.needed, "reused": 0, "waiting": 0}
+    attachment = Attachment(firing_id=firing.id, holder="me", detail=plan, seen=None)
+    bound = {"dest": "/d", "path": "{batch}/{key}/{index}.{ext}", "columns": seen.columns, "source": "m.csv"}
+    record(intake, seen, NewBatch(name="nightly-1", **bound, reuse=Reuse.COPY), NOW, attachment=attachment)
+
+    (told,) = ledger.schedules.of_batch("nightly-1")
+    assert told.detail == {"images": 1, "estimate": seen.needed // 3, "reused": 2, "waiting": 0}

@@ -13,7 +13,6 @@ from jobs.policy.firing import (
     LATE_AFTER,
     MISSED_KEPT,
     CatchUp,
-    Into,
     OverlapPolicy,
     at_its_time,
     fallen_due,
@@ -84,15 +83,13 @@ def test_jitter_spreads_schedules_of_one_hour():
 
 
 @pytest.mark.parametrize("overlap", OverlapPolicy)
-@pytest.mark.parametrize("into", Into)
-def test_a_time_begins_unless_one_is_in_its_way(overlap, into):
-    assert at_its_time([], overlap, into) is FiringState.DUE
-    assert at_its_time(FIRING_OVER, overlap, into) is FiringState.DUE
+def test_a_time_begins_unless_one_is_in_its_way(overlap):
+    assert at_its_time([], overlap) is FiringState.DUE
+    assert at_its_time(FIRING_OVER, overlap) is FiringState.DUE
     waits = FiringState.QUEUED if overlap is OverlapPolicy.QUEUE else FiringState.SKIPPED
-    assert at_its_time([FiringState.WORKING], overlap, into) is waits
-    assert at_its_time([FiringState.STOPPED, FiringState.READING], overlap, into) is waits
-    goes_on = FiringState.DUE if into is Into.SAME else FiringState.SKIPPED
-    assert at_its_time([FiringState.STOPPED], overlap, into) is goes_on
+    assert at_its_time([FiringState.WORKING], overlap) is waits
+    assert at_its_time([FiringState.STOPPED, FiringState.READING], overlap) is waits
+    assert at_its_time([FiringState.STOPPED], overlap) is FiringState.SKIPPED
 
 
 @pytest.mark.parametrize(
