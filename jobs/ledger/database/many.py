@@ -82,7 +82,8 @@ def _by_arrays(statement: Update) -> _ByArrays:
     for assigned, value in cast("Any", statement)._values.items():  # noqa: SLF001  what `values` was given
         at = table.c[assigned] if isinstance(assigned, str) else assigned
         types |= {name: kind for name, kind in _wanted(value, at.type) if name not in types}
-    key = dict(each for condition in statement._where_criteria for each in _wanted(condition, NullType()))  # noqa: SLF001
+    conditions = statement._where_criteria  # noqa: SLF001  what `where` was given
+    key = dict(each for condition in conditions for each in _wanted(condition, NullType()))
     types |= key
     arrays = [bindparam(name, type_=ARRAY(kind)) for name, kind in types.items()]
     row = func.unnest(*arrays).table_valued(*[column(name, kind) for name, kind in types.items()]).render_derived()
