@@ -15,7 +15,7 @@ from cli.flow.session import LedgerSession
 from cli.output.schedules import history_lines, style, table
 from jobs.policy.firing import CatchUp, Into, OverlapPolicy
 from jobs.settings.model import modified as modified_at
-from jobs.states import FiringState
+from jobs.states import FiringState, JobState
 from providers.types import MICROS
 from tests.simulation.nights import (
     NIGHT,
@@ -188,6 +188,26 @@ async def test_a_night_with_rows_that_needed_a_person_is_told_as_done_once_a_ret
     assert "  done (3 new, 3 images" in line
     assert line.endswith(": 1 row made after its end")
     assert ("1 more image for $0.02 after its end" in line) is not is_made_elsewhere
+
+
+async def test_a_night_whose_batch_a_person_cancelled_is_not_told_as_made_afterwards(tmp_path):
+    provider = Provider()
+    services = calm(tmp_path, provider, max_in_flight=1)
+    write(catalogue(3))
+    scheduled(services)
+
+    def cancel(_wanted):
+        if sum(provider.submits.values()) == 1:
+            services.ledger.batches.cancel("nightly", "on your word")
+
+    provider.on_submit = cancel
+    await nights(services, 0.2)
+
+    (night,) = history(services)
+    assert services.ledger.reports.progress("nightly").jobs[JobState.CANCELLED] > 0
+    session = LedgerSession(services.ledger, services.settings)
+    assert night.exit_code == 3
+    assert _as_of_now(session, services.ledger.schedules.find("nightly"), night) == night
 
 
 async def test_each_night_that_made_something_is_told_with_the_rows_that_failed_and_an_unchanged_one_is_not(

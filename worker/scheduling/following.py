@@ -21,6 +21,7 @@ from jobs.results.completion import (
     Reason,
     RunState,
     exit_code_when_over,
+    finished,
     goes_on_by_itself,
     is_over,
     waits_for,
@@ -65,9 +66,9 @@ def ended_with(schedule: Schedule, progress: Progress) -> Ended:
 
 
 def as_it_is_now(firing: Firing, progress: Progress) -> Firing:
-    """A time whose rows needed a person when it ended, where none of its batch does any more: it is done."""
+    """A time whose rows needed a person when it ended, where all of its batch are made by now: it is done."""
     had_rows = firing.state is FiringState.ENDED and firing.code == Reason.ROWS_NEED_YOU.value
-    if not had_rows or not is_over(progress) or rows_in_need(progress):
+    if not had_rows or not is_over(progress) or finished(progress) is not Reason.DONE:
         return firing
     return replace(firing, exit_code=0, code=None, message=helped_words(firing.detail.get(NEEDY)))
 
