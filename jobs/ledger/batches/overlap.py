@@ -10,9 +10,9 @@ from sqlalchemy import Connection, Integer, Select, bindparam, case, exists, fun
 from jobs.ledger.batches.batches import first_number
 from jobs.ledger.batches.values import ImageHolder, MadeBefore, RecordedRow
 from jobs.ledger.claims.reuse import USABLE
-from jobs.ledger.database.schema import IS_CURRENT, batches, earlier_requests, images, jobs
+from jobs.ledger.database.schema import IS_CURRENT, WILL_BE_BOUGHT, batches, earlier_requests, images, jobs
 from jobs.policy.reuse import is_as_hashed
-from jobs.states import MADE_IMAGES, BatchState, ImageState, JobState
+from jobs.states import MADE_IMAGES, ImageState, JobState
 
 #: Rows that were paid for, or are being made, or may have been.
 MADE = (JobState.DONE, JobState.PARTIAL, JobState.WORKING, JobState.HELD)
@@ -88,16 +88,10 @@ def waiting_twice(tx: Connection, batch_id: int, *, sandbox: bool) -> list[tuple
     return [(row.batch_id, row.rows) for row in tx.execute(_WAITING_TWICE, wanted)]
 
 
-def _will_be_bought() -> tuple[Any, ...]:
-    cancelled = select(batches.c.id).where(batches.c.state == BatchState.CANCELLED.value)
-    waits = (jobs.c.state == JobState.READY.value, jobs.c.position.is_not(None))
-    return *waits, jobs.c.batch_id.not_in(cancelled), *_of_others()
-
-
 def _waiting() -> Select[tuple[str, int, int]]:
     return (
         select(jobs.c.request_hash, jobs.c.batch_id, func.count().label("rows"))
-        .where(jobs.c.request_hash.in_(bindparam("hashes", expanding=True)), *_will_be_bought())
+        .where(jobs.c.request_hash.in_(bindparam("hashes", expanding=True)), WILL_BE_BOUGHT, *_of_others())
         .group_by(jobs.c.request_hash, jobs.c.batch_id)
     )
 
@@ -109,7 +103,7 @@ def _waiting_twice() -> Select[tuple[int, int]]:
     return (
         select(jobs.c.batch_id, rows.label("rows"))
         .select_from(mine.join(jobs, jobs.c.request_hash == mine.c.request_hash))
-        .where(mine.c.batch_id == bindparam("besides"), *waits, *_will_be_bought())
+        .where(mine.c.batch_id == bindparam("besides"), *waits, WILL_BE_BOUGHT, *_of_others())
         .group_by(jobs.c.batch_id)
         .order_by(rows.desc())
     )

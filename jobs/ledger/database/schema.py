@@ -21,6 +21,7 @@ from sqlalchemy import (
     and_,
     false,
     func,
+    select,
     text,
 )
 
@@ -452,6 +453,13 @@ images = Table(
 COST_OF_IMAGE = func.coalesce(images.c.cost, attempts.c.price)
 #: An image that the newest revision of its job asks for, and no more than it asks for.
 IS_CURRENT = and_(images.c.job_id == jobs.c.id, images.c.revision == jobs.c.revision, images.c.surplus.is_(False))
+_OTHERS = batches.alias()  # else a question that is about batches, too, would take them for its own
+#: A row that waits, and will be bought when somebody works for its batch, which may be paused or at its budget.
+WILL_BE_BOUGHT = and_(
+    jobs.c.state == JobState.READY.value,
+    jobs.c.position.is_not(None),
+    jobs.c.batch_id.not_in(select(_OTHERS.c.id).where(_OTHERS.c.state == BatchState.CANCELLED.value)),
+)
 
 events = Table(
     "events",

@@ -13,11 +13,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, insert, literal_column, select, update
 
 from jobs.ledger.accounts import emergency_stop
 from jobs.ledger.accounts.monthly_budgets import month_of
-from jobs.ledger.database.schema import batches, firings, jobs, schedules, workers
+from jobs.ledger.database.schema import WILL_BE_BOUGHT, batches, firings, jobs, schedules, workers
 from jobs.ledger.schedules.bought import attempts_so_far, by_times
 from jobs.ledger.schedules.schedules import as_schedule
 from jobs.ledger.schedules.values import (
@@ -34,7 +34,7 @@ from jobs.ledger.schedules.values import (
 from jobs.policy.cron import next_time
 from jobs.policy.firing import LATE_AFTER, STOPPED_WITH, Into, at_its_time, fallen_due, is_lost_ahead, moment_of
 from jobs.policy.liveness import SEEN_WITHIN
-from jobs.states import FIRING_OPEN, FIRING_OVER, BatchState, FiringState, JobState
+from jobs.states import FIRING_OPEN, FIRING_OVER, GOING_ON, FiringState, JobState
 
 #: Seconds for which it stays on record what became of a time.
 KEPT_FOR = 400 * 86_400.0
@@ -181,16 +181,16 @@ def _recorded_before(tx: Connection, schedule: Schedule, number: int) -> _Before
     return _Before(times=recorded, batches=before.batches)
 
 
-_WILL_BE_BOUGHT = (
-    (jobs.c.state == JobState.READY.value)
-    & jobs.c.position.is_not(None)
-    & (batches.c.state != BatchState.CANCELLED.value)
+_GOES_ON = (
+    # Both states by name, so that the index leads to them: else all rows of every batch would be read.
+    jobs.c.state.in_([literal_column(f"'{state.value}'") for state in GOING_ON]),
+    WILL_BE_BOUGHT | (jobs.c.state == JobState.WORKING.value),
 )
 _OPEN_BATCHES = (
     select(batches.c.name)
     .where(
         batches.c.schedule_id == bindparam("of_schedule"),
-        exists().where(jobs.c.batch_id == batches.c.id, _WILL_BE_BOUGHT | (jobs.c.state == JobState.WORKING.value)),
+        exists().where(jobs.c.batch_id == batches.c.id, *_GOES_ON),
     )
     .order_by(batches.c.id)
 )

@@ -11,6 +11,7 @@ from sqlalchemy import event
 from jobs.ledger import open_ledger
 from jobs.ledger.accounts import destinations
 from jobs.ledger.pruning import candidates
+from jobs.ledger.schedules.values import NewSchedule
 from jobs.policy.copy_failures import BEGUN, ENOUGH
 from tests.integration.ledger import test_copy_failures
 from tests.support import stocked_ledger
@@ -78,6 +79,18 @@ def test_who_else_has_a_rows_images_is_found_without_reading_a_batch(sqlite_ledg
     assert any("ix_images_taken_from" in step for step in copies)
     assert not list(filter(_WHOLE.match, (*itself, *copies)))
     assert not [step for step in (*itself, *copies) if "(batch_id=?" in step]
+
+
+def test_whether_an_earlier_batch_of_a_schedule_goes_on_is_found_without_reading_its_rows(sqlite_ledger_url):
+    def ask(ledger):
+        ledger.schedules.add(NewSchedule(name="nightly", cron="0 3 * * *", timezone="UTC", options={}, budget=1), NOW)
+        ledger.schedules.in_the_way(ledger.schedules.find("nightly").id)
+
+    steps = [step for way in ways_of(sqlite_ledger_url, ask) for step in way]
+
+    assert [step for step in steps if " jobs " in step] == [
+        "SEARCH jobs USING INDEX ix_jobs_state (batch_id=? AND state=?)"
+    ]
 
 
 def work_of_a_claim(ledger, now, account="main"):
