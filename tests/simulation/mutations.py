@@ -15,6 +15,7 @@ from jobs.ledger.claims.values import Claim
 from jobs.ledger.claims.verbs import ClaimVerbs
 from jobs.ledger.database.schema import attempts, batches, images, jobs
 from jobs.ledger.database.schema import shares as share_table
+from jobs.ledger.database.statements import among
 from jobs.ledger.facts.verbs import FactVerbs, RecordEffects
 from jobs.policy import doubts
 from jobs.states import BatchState, ImageState
@@ -84,7 +85,7 @@ def _any_missing() -> Any:
     return (
         select(images.c.job_id, images.c.revision, images.c.slot)
         .where(
-            images.c.job_id.in_(bindparam("of_jobs", expanding=True)),
+            among(images.c.job_id, "of_jobs"),
             images.c.state == ImageState.MISSING,
             images.c.surplus.is_(False),
         )

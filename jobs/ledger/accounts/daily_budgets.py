@@ -16,6 +16,7 @@ from sqlalchemy import Connection, bindparam, func, insert, literal_column, sele
 
 from jobs.ledger.accounts.values import DayLimit
 from jobs.ledger.database.schema import accounts, days, jobs, ledger
+from jobs.ledger.database.statements import fetch, fetch_first, fetch_value, run
 
 DAY = 86_400  # seconds
 
@@ -38,15 +39,15 @@ def left(tx: Connection, account: Any, now: float) -> int | None:
 
     The caller holds the account's row; where there is an overall budget the ledger's row is held from here on.
     """
-    overall = tx.execute(_OVERALL).scalar()
+    overall = fetch_value(tx, _OVERALL)
     if overall is not None:
-        tx.execute(_OVERALL_HELD)
+        run(tx, _OVERALL_HELD)
     today = {"of_day": day_of(now), "of_account": account.id}
     lefts = []
     if overall is not None:
-        lefts.append(overall - tx.execute(_SPENT_BY_ALL, today).scalar_one())
+        lefts.append(overall - fetch_value(tx, _SPENT_BY_ALL, today))
     if account.daily_budget is not None:
-        lefts.append(account.daily_budget - tx.execute(_SPENT, today).scalar_one())
+        lefts.append(account.daily_budget - fetch_value(tx, _SPENT, today))
     return min(lefts, default=None)
 
 
@@ -61,7 +62,7 @@ def move(tx: Connection, moved: Mapping[tuple[int, int], int]) -> None:
     for (day, account_id), more in sorted(moved.items()):
         if more:
             which = {"of_day": day, "of_account": account_id, "more": more}
-            if not tx.execute(_MOVE, which).rowcount:
+            if not run(tx, _MOVE, which):
                 tx.execute(insert(days).values(day=day, account_id=account_id, spent=more))
 
 
@@ -82,7 +83,7 @@ def in_the_way(tx: Connection, batch_id: int, now: float) -> tuple[DayLimit, ...
         return ()
     found: dict[str | None, DayLimit] = {}
     for provider in sorted({provider for _, provider in by_account}):
-        price = tx.execute(NEXT_PRICE, {"of_batch": batch_id, "at_provider": provider, "moment": now}).first()
+        price = fetch_first(tx, NEXT_PRICE, {"of_batch": batch_id, "at_provider": provider, "moment": now})
         if price is not None:
             mine = [limit for (_, at), limit in by_account.items() if at == provider]
             found |= {limit.account: limit for limit in _holding_up(overall, mine, price[0])}
@@ -98,13 +99,13 @@ def every(tx: Connection, now: float) -> list[DayLimit]:
 def _budgets(tx: Connection, now: float) -> tuple[DayLimit | None, dict[tuple[str, str], DayLimit | None]]:
     """The overall daily budget, and that of each configured account by (name, provider); None where there is none."""
     day = {"of_day": day_of(now)}
-    total = tx.execute(_OVERALL).scalar()
+    total = fetch_value(tx, _OVERALL)
     again = next_day(now)
     overall = None
     if total is not None:
-        spent = tx.execute(_SPENT_BY_ALL, day).scalar_one()
+        spent = fetch_value(tx, _SPENT_BY_ALL, day)
         overall = DayLimit(account=None, budget=total, spent=int(spent), again_at=again)
-    found = {(row.name, row.provider): _limit(row, again) for row in tx.execute(_BY_ACCOUNT, day)}
+    found = {(row.name, row.provider): _limit(row, again) for row in fetch(tx, _BY_ACCOUNT, day)}
     return overall, found
 
 

@@ -28,6 +28,7 @@ from sqlalchemy import (
 
 from jobs.ledger.accounts.worker_values import DestinationTrouble
 from jobs.ledger.database.schema import attempts, batches, destination_troubles, images
+from jobs.ledger.database.statements import among, fetch
 from jobs.policy.copy_failures import PERSON_CODES
 from jobs.policy.copy_headroom import LONG_LOOK, SHORT_LOOK, Backlog
 from jobs.states import IN_FLIGHT, TroubleKind
@@ -90,7 +91,7 @@ def hasten(tx: Connection, dest: str, now: float) -> None:
 
 def backlogs(tx: Connection, now: float) -> dict[str, Backlog]:
     """What waits for each destination. Reads one index over the images that wait, and of those stored the newest."""
-    waiting = tx.execute(_WAITING, {f"edge_{step}": now + seconds for step, seconds in enumerate((0.0, *LADDER))}).all()
+    waiting = fetch(tx, _WAITING, {f"edge_{step}": now + seconds for step, seconds in enumerate((0.0, *LADDER))})
     dests = dict(tx.execute(select(batches.c.id, batches.c.dest)).all()) if waiting else {}
     ids = list({row.batch_id for row in waiting})
     stored = _stored(tx, ids, now)
@@ -150,7 +151,7 @@ def _stored(tx: Connection, batch_ids: Sequence[int], now: float) -> dict[int, t
     counted: dict[int, tuple[int, int]] = defaultdict(lambda: (0, 0))
     if batch_ids:
         values = {"these": batch_ids, "long": now - LONG_LOOK, "short": now - SHORT_LOOK}
-        for row in tx.execute(_STORED, values):
+        for row in fetch(tx, _STORED, values):
             counted[row.batch_id] = int(row.short or 0), int(row.long)
     return counted
 
@@ -161,7 +162,7 @@ _STORED = (
         func.count().label("long"),
         func.sum(case((images.c.stored_at > bindparam("short"), 1), else_=0)).label("short"),
     )
-    .where(images.c.batch_id.in_(bindparam("these", expanding=True)), images.c.stored_at > bindparam("long"))
+    .where(among(images.c.batch_id, "these"), images.c.stored_at > bindparam("long"))
     .group_by(images.c.batch_id)
 )
 
@@ -169,14 +170,14 @@ _STORED = (
 def _coming(tx: Connection, batch_ids: Sequence[int]) -> Counter[int]:
     if not batch_ids:
         return Counter()
-    return Counter({row.batch_id: int(row.number) for row in tx.execute(_COMING, {"these": batch_ids})})
+    return Counter({row.batch_id: int(row.number) for row in fetch(tx, _COMING, {"these": batch_ids})})
 
 
 _COMING = (
     select(attempts.c.batch_id, func.sum(attempts.c.n).label("number"))
     .where(
         attempts.c.state.in_([literal_column(f"'{state.value}'") for state in IN_FLIGHT]),
-        attempts.c.batch_id.in_(bindparam("these", expanding=True)),
+        among(attempts.c.batch_id, "these"),
     )
     .group_by(attempts.c.batch_id)
 )

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, insert, literal_column, select, update
 
 from jobs.ledger.database.schema import accounts, attempts, durations
+from jobs.ledger.database.statements import among, fetch, fetch_first, run
 from jobs.policy import poll_schedule
 from jobs.states import IN_FLIGHT
 
@@ -42,9 +43,9 @@ def keep(tx: Connection, ended: Sequence[EndedTask], places: Mapping[int, int]) 
         by_key[each.key].append(each)
     for key, group in sorted(by_key.items()):
         named = dict(zip(("of_account", "of_model", "of_resolution"), key, strict=True))
-        row = tx.execute(_KNOWN, named).first()
+        row = fetch_first(tx, _KNOWN, named)
         half_life = max(poll_schedule.HALF_LIFE, OF_PLACES * places[key[0]])
-        tx.execute(_MORE if row else _FIRST, {**named, **_news(row, group, half_life)})
+        run(tx, _MORE if row else _FIRST, {**named, **_news(row, group, half_life)})
 
 
 def _news(row: Any, group: Sequence[EndedTask], half_life: float) -> dict[str, Any]:
@@ -84,7 +85,7 @@ _MORE = (
 
 def known(tx: Connection) -> dict[TaskKind, poll_schedule.Durations]:
     """What is known of each kind of task of the configured accounts; of a new one by those that run, too."""
-    learnt = {row[:3]: poll_schedule.from_text(row.learnt) for row in tx.execute(_LEARNT)}
+    learnt = {row[:3]: poll_schedule.from_text(row.learnt) for row in fetch(tx, _LEARNT)}
     young = {key[0] for key, known in learnt.items() if poll_schedule.is_young(known)}
     ran = _ran(tx, young) if young else {}
     return {
@@ -105,7 +106,7 @@ _LEARNT = (
 def _ran(tx: Connection, names: Iterable[str]) -> dict[tuple[Any, ...], list[float]]:
     """By account, model and resolution: the ages at which tasks that run were last seen running."""
     ran: dict[tuple[Any, ...], list[float]] = defaultdict(list)
-    for row in tx.execute(_RAN, {"of_accounts": list(names)}):
+    for row in fetch(tx, _RAN, {"of_accounts": list(names)}):
         ran[row.name, row.provider_model, row.resolution].append(row.ran)
     return ran
 
@@ -119,7 +120,7 @@ _RAN = (
     )
     .select_from(attempts.join(accounts, accounts.c.id == attempts.c.account_id))
     .where(
-        accounts.c.name.in_(bindparam("of_accounts", expanding=True)),
+        among(accounts.c.name, "of_accounts"),
         # Literal, not bound: only then can the planner use the partial index.
         attempts.c.state.in_([literal_column(f"'{state.value}'") for state in IN_FLIGHT]),
         attempts.c.ran_at > attempts.c.accepted_at,

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 from jobs.formatting import moment
 from jobs.ledger.accounts.values import PeriodLimit
 from jobs.ledger.database.schema import batches, schedule_months, schedules
+from jobs.ledger.database.statements import among, fetch, fetch_value, run
 
 #: What moves on the months' rows: (batch's id, month) -> micro-dollars.
 Moved = Counter[tuple[int, int]]
@@ -53,7 +54,7 @@ class LeftToSpend:
 
 def left(tx: Connection, schedule_id: int, now: float) -> int | None:
     """Micro-dollars that the month leaves to a schedule; None: it has no such budget. Its row is held from here on."""
-    budget = tx.execute(_BUDGET, {"of_schedule": schedule_id}).scalar()
+    budget = fetch_value(tx, _BUDGET, {"of_schedule": schedule_id})
     return None if budget is None else int(budget) - spent(tx, schedule_id, now)
 
 
@@ -71,7 +72,7 @@ def limit(tx: Connection, schedule_id: int, budget: int, now: float) -> PeriodLi
 
 def spent(tx: Connection, schedule_id: int, now: float) -> int:
     """Micro-dollars that its attempts of this month have reserved and been charged."""
-    return int(tx.execute(_SPENT, {"of_schedule": schedule_id, "of_month": month_of(now)}).scalar_one())
+    return int(fetch_value(tx, _SPENT, {"of_schedule": schedule_id, "of_month": month_of(now)}))
 
 
 _SPENT = select(func.coalesce(func.sum(schedule_months.c.spent), 0)).where(
@@ -84,7 +85,7 @@ def move(tx: Connection, moved: Mapping[tuple[int, int], int]) -> None:
     of_batches = {batch_id for (batch_id, _), more in moved.items() if more}
     if not of_batches:
         return
-    owners = {row.id: row.schedule_id for row in tx.execute(_OWNERS, {"these": sorted(of_batches)})}
+    owners = {row.id: row.schedule_id for row in fetch(tx, _OWNERS, {"these": sorted(of_batches)})}
     sums: Counter[tuple[int, int]] = Counter()
     for (batch_id, month), more in moved.items():
         if batch_id in owners:
@@ -97,12 +98,12 @@ def count(tx: Connection, sums: Mapping[tuple[int, int], int]) -> None:
     for (schedule_id, month), more in sorted(sums.items()):
         if more:
             which = {"of_schedule": schedule_id, "of_month": month, "more": more}
-            if not tx.execute(_MOVE, which).rowcount:
+            if not run(tx, _MOVE, which):
                 tx.execute(insert(schedule_months).values(schedule_id=schedule_id, month=month, spent=more))
 
 
 _OWNERS = select(batches.c.id, batches.c.schedule_id).where(
-    batches.c.id.in_(bindparam("these", expanding=True)), batches.c.schedule_id.is_not(None)
+    among(batches.c.id, "these"), batches.c.schedule_id.is_not(None)
 )
 _MOVE = (
     update(schedule_months)

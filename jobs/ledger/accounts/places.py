@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import (
     Connection,
     Float,
-    Row,
     Text,
     bindparam,
     func,
@@ -16,13 +13,14 @@ from sqlalchemy import (
 )
 
 from jobs.ledger.database.schema import accounts, attempts, workers
+from jobs.ledger.database.statements import Row, fetch, fetch_value
 from jobs.policy.liveness import SILENT_AFTER
 from jobs.states import IN_FLIGHT
 
 
-def lock_account(tx: Connection, name: str) -> Row[Any]:
+def lock_account(tx: Connection, name: str) -> Row:
     """The account's row, held until the transaction ends: the one place where its limits are decided."""
-    return tx.execute(_ACCOUNT, {"called": name}).one()
+    return fetch(tx, _ACCOUNT, {"called": name})[0]
 
 
 # Statements are built once: to build one and to look it up in SQLAlchemy's cache costs as much as to run it.
@@ -37,8 +35,8 @@ def in_flight(tx: Connection, account_id: int, now: float | None = None, holder:
     them, but their places must not stand empty for all that time. `holder`: the process that asks.
     """
     if now is None:
-        return tx.execute(_FLYING, {"of_account": account_id}).scalar_one()
-    return tx.execute(_FLYING_NOW, {"of_account": account_id, "moment": now, "me": holder}).scalar_one()
+        return int(fetch_value(tx, _FLYING, {"of_account": account_id}))
+    return int(fetch_value(tx, _FLYING_NOW, {"of_account": account_id, "moment": now, "me": holder}))
 
 
 _me = workers.alias()
@@ -67,11 +65,11 @@ _FLYING_NOW = _FLYING.where(
 )
 
 
-def submit_rate(account: Row[Any]) -> float:
+def submit_rate(account: Row) -> float:
     """Submits a second: declared, or learnt so far."""
     return float(account.submits_per_second or account.learnt_rate)
 
 
-def most_in_flight(account: Row[Any]) -> int:
+def most_in_flight(account: Row) -> int:
     """Provider tasks at once: declared, or learnt so far."""
     return int(account.max_in_flight or account.learnt_in_flight)

@@ -13,7 +13,6 @@ from typing import Any
 
 from sqlalchemy import (
     Connection,
-    bindparam,
     literal_column,
     select,
     update,
@@ -32,6 +31,7 @@ from jobs.ledger.database.schema import (
     copy_failures,
     images,
 )
+from jobs.ledger.database.statements import among, fetch, fetch_value
 from jobs.policy.copy_failures import (
     BEGUN,
     ENOUGH,
@@ -92,9 +92,9 @@ class StopChanges:
 def before(tx: Connection, facts: Sequence[Fact]) -> list[CopyEnd]:
     """The ends of copies among these facts that change what is counted; to be asked before any of them is written."""
     ends = [fact for fact in facts if isinstance(fact, ImageDelayed | ImageLost | ImageStored)]
-    if not ends or (all(isinstance(fact, ImageStored) for fact in ends) and not tx.execute(_ANY_FAILED).scalar()):
+    if not ends or (all(isinstance(fact, ImageStored) for fact in ends) and not fetch_value(tx, _ANY_FAILED)):
         return []
-    rows = {row.id: row for row in tx.execute(_IMAGES, {"these": list({fact.image_id for fact in ends})})}
+    rows = {row.id: row for row in fetch(tx, _IMAGES, {"these": list({fact.image_id for fact in ends})})}
     return [_seen(fact, rows[fact.image_id]) for fact in ends if fact.image_id in rows]
 
 
@@ -113,7 +113,7 @@ _IMAGES = (
     .select_from(
         images.join(attempts, attempts.c.id == images.c.attempt_id).join(batches, batches.c.id == images.c.batch_id)
     )
-    .where(images.c.id.in_(bindparam("these", expanding=True)))
+    .where(among(images.c.id, "these"))
 )
 
 
@@ -190,14 +190,14 @@ def _known(tx: Connection, effects: Mapping[Scope, _Effect]) -> dict[Scope, Any]
     if fresh:
         rows = [dict(zip(("account_id", "provider_model", "dest"), scope, strict=True)) for scope in fresh]
         tx.execute(INSERT[tx.dialect.name](copy_failures).on_conflict_do_nothing(), rows)
-    held = tx.execute(_HELD, {"of": [ANY_ACCOUNT, *{scope[0] for scope in effects}]})
+    held = fetch(tx, _HELD, {"of": [ANY_ACCOUNT, *{scope[0] for scope in effects}]})
     return {(row.account_id, row.provider_model, row.dest): row for row in held}
 
 
 INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _HELD = (
     select(copy_failures)
-    .where(copy_failures.c.account_id.in_(bindparam("of", expanding=True)))
+    .where(among(copy_failures.c.account_id, "of"))
     .order_by(copy_failures.c.account_id, copy_failures.c.provider_model, copy_failures.c.dest)
     .with_for_update()
 )

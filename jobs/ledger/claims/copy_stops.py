@@ -24,6 +24,7 @@ from jobs.ledger.database.schema import (
     images,
     jobs,
 )
+from jobs.ledger.database.statements import among, fetch
 from jobs.policy.copy_failures import BEGUN, ENOUGH, blind_probe_after, is_stopped, probe_after
 from jobs.states import TroubleKind
 
@@ -54,17 +55,15 @@ def _holds(scope: Scope, provider_model: str, dest: str) -> bool:
 
 def stops(tx: Connection, account_id: int, now: float) -> CopyStops | None:
     """For what of the account submits wait; None where all goes well. The caller holds the account's row."""
-    rows = tx.execute(_FAILING, {"of": [account_id, ANY_ACCOUNT]}).all()
+    rows = fetch(tx, _FAILING, {"of": [account_id, ANY_ACCOUNT]})
     stopped = tuple(scope for row in rows if _is_stopped(tx, row, scope := scope_of(row), now))
     if not stopped:
         return None
-    cells = tx.execute(_CELLS, {"of_account": account_id, "moment": now}).all()
+    cells = fetch(tx, _CELLS, {"of_account": account_id, "moment": now})
     return CopyStops(stopped=stopped, tried=tuple(scope_of(row) for row in cells if not _may_probe_early(tx, row, now)))
 
 
-_FAILING = select(copy_failures).where(
-    copy_failures.c.account_id.in_(bindparam("of", expanding=True)), copy_failures.c.images >= BEGUN
-)
+_FAILING = select(copy_failures).where(among(copy_failures.c.account_id, "of"), copy_failures.c.images >= BEGUN)
 #: What was bought there tells whether it can be stored, or will before then.
 _CELLS = select(copy_failures).where(
     copy_failures.c.account_id == bindparam("of_account"),
@@ -148,7 +147,7 @@ def of_batch(tx: Connection, batch_id: int, dest: str, now: float) -> tuple[Fail
 
 
 def _widest(tx: Connection, now: float) -> Iterator[Any]:
-    rows = tx.execute(_STOPPED).all()
+    rows = fetch(tx, _STOPPED)
     if not rows:
         return
     scopes = {scope_of(row) for row in rows}

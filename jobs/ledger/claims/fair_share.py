@@ -17,7 +17,6 @@ from sqlalchemy import (
     BigInteger,
     Connection,
     Float,
-    Row,
     Text,
     and_,
     bindparam,
@@ -31,6 +30,7 @@ from sqlalchemy import (
 from jobs.ledger.accounts.destinations import HELD_UP
 from jobs.ledger.accounts.emergency_stop import NOT_STOPPED
 from jobs.ledger.database.schema import accounts, batches, jobs, shares
+from jobs.ledger.database.statements import Row, fetch, fetch_value, run, run_each
 from jobs.policy import retry
 from jobs.states import BatchState
 
@@ -39,7 +39,7 @@ from jobs.states import BatchState
 class BatchShare:
     """A batch with work at an account, and its tag there."""
 
-    batch: Row[Any]
+    batch: Row
     tag: float
     models: tuple[str, ...] | None = None  # the provider's own, whose rows may be sent; None: all
 
@@ -86,7 +86,7 @@ Which = Callable[[str, str], bool]
 
 def with_work(
     tx: Connection,
-    account: Row[Any],
+    account: Row,
     now: float,
     only: str | None,
     of_schedule: int | None,
@@ -100,7 +100,7 @@ def with_work(
     wanted = {**mine, "moment": now, "only": only, "of_schedule": of_schedule}
     floor = account.share_floor
     open_shares: list[BatchShare] = []
-    for batch in tx.execute(_WITH_WORK, wanted).all():
+    for batch in fetch(tx, _WITH_WORK, wanted):
         models = None
         if which is not None:
             waiting = _waiting_models(tx, batch.id, account.provider)
@@ -115,7 +115,7 @@ def with_work(
 def _waiting_models(tx: Connection, batch_id: int, provider: str) -> Iterator[str]:
     """Those of its rows that wait; from one to the next by the index, since to read all rows takes long."""
     last = ""
-    while after := tx.execute(_NEXT_MODEL, {"of_batch": batch_id, "at_provider": provider, "last": last}).scalar():
+    while after := fetch_value(tx, _NEXT_MODEL, {"of_batch": batch_id, "at_provider": provider, "last": last}):
         yield (last := after)
 
 
@@ -141,7 +141,7 @@ def divide(open_shares: Sequence[BatchShare], most: int) -> list[tuple[BatchShar
     return [(share, given[share.batch.id]) for share in open_shares if given[share.batch.id]]
 
 
-def note(tx: Connection, account: Row[Any], open_shares: Sequence[BatchShare], taken: Mapping[int, int]) -> None:
+def note(tx: Connection, account: Row, open_shares: Sequence[BatchShare], taken: Mapping[int, int]) -> None:
     """Notes what each batch took, where several wanted some."""
     after = {share.batch.id: share.tag + taken.get(share.batch.id, 0) / share.batch.weight for share in open_shares}
     floor = min(after.values())
@@ -150,18 +150,18 @@ def note(tx: Connection, account: Row[Any], open_shares: Sequence[BatchShare], t
     else:
         _write(tx, account, open_shares, after)
     if floor > account.share_floor:
-        tx.execute(_FLOOR, {"of_account": account.id, "floor": floor})
+        run(tx, _FLOOR, {"of_account": account.id, "floor": floor})
 
 
-def _write(tx: Connection, account: Row[Any], open_shares: Sequence[BatchShare], after: Mapping[int, float]) -> None:
+def _write(tx: Connection, account: Row, open_shares: Sequence[BatchShare], after: Mapping[int, float]) -> None:
     rows = [
         ({"of_account": account.id, "of_batch": share.batch.id, "now_at": after[share.batch.id]}, share.batch.tag)
         for share in open_shares
     ]
     if fresh := [row for row, known in rows if known is None]:
-        tx.execute(_NEW, fresh)
+        run_each(tx, _NEW, fresh)
     if moved := [row for row, known in rows if known is not None and known != row["now_at"]]:
-        tx.execute(_MOVED, moved)
+        run_each(tx, _MOVED, moved)
 
 
 _NEW = insert(shares).values(

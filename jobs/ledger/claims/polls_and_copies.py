@@ -11,7 +11,6 @@ from sqlalchemy import (
     BindParameter,
     Connection,
     Integer,
-    Row,
     Select,
     and_,
     bindparam,
@@ -28,6 +27,7 @@ from jobs.ledger.accounts.poll_rate import after_use, poll_rate
 from jobs.ledger.claims.reuse import origins
 from jobs.ledger.claims.values import DueCopy, DuePoll, ReuseOrigin
 from jobs.ledger.database.schema import COST_OF_IMAGE, accounts, attempts, batches, images, jobs
+from jobs.ledger.database.statements import Row, among, fetch, fetch_value, run
 from jobs.policy import rate
 from jobs.policy.copy_headroom import SAVED_BEFORE
 from jobs.policy.doubts import Doubted
@@ -58,30 +58,30 @@ def claim_polls(tx: Connection, name: str, now: float, terms: PollTerms) -> tupl
     requests = _requests(tx, account.id, now, permits.count, terms) if permits.count else []
     if requests:
         used = {"of_account": account.id, "tat": permits.tat(len(requests)), "more": len(requests)}
-        tx.execute(_TAKE_POLL_RATE, {**used, "learnt": after_use(account, permits, len(requests), now)})
+        run(tx, _TAKE_POLL_RATE, {**used, "learnt": after_use(account, permits, len(requests), now)})
         asked_about = [row.id for rows in requests for row in rows]
-        tx.execute(_POLLED, {"asked_about": asked_about, "until": now + terms.lease})
+        run(tx, _POLLED, {"asked_about": asked_about, "until": now + terms.lease})
     due = [_due_poll(row, account, number) for number, rows in enumerate(requests) for row in rows]
-    next_poll = tx.execute(_NEXT_POLL, {"of_account": account.id}).scalar()
+    next_poll = fetch_value(tx, _NEXT_POLL, {"of_account": account.id})
     return due, None if next_poll is None else max(next_poll, permits.next_at(len(requests)))
 
 
-def _requests(tx: Connection, account_id: int, now: float, permitted: int, terms: PollTerms) -> list[list[Row[Any]]]:
+def _requests(tx: Connection, account_id: int, now: float, permitted: int, terms: PollTerms) -> list[list[Row]]:
     """Due tasks by the request that asks about them. A request that has room takes those that are due next, too."""
     wanted = {"of_account": account_id, "moment": now, "most": permitted * terms.together}
-    rows = tx.execute(_DUE_POLLS, wanted).all()
+    rows = fetch(tx, _DUE_POLLS, wanted)
     requests, shared = _dealt(rows, permitted, terms)
     room = terms.together - len(shared) if shared else 0
     if room > 0:
         window = {"of_account": account_id, "moment": now, "until": now + FILLED_AHEAD, "most": room}
-        shared.extend(row for row in tx.execute(_SOON_DUE, window) if _may_share(row, terms))
+        shared.extend(row for row in fetch(tx, _SOON_DUE, window) if _may_share(row, terms))
     return requests
 
 
-def _dealt(rows: Sequence[Row[Any]], permitted: int, terms: PollTerms) -> tuple[list[list[Row[Any]]], list[Row[Any]]]:
+def _dealt(rows: Sequence[Row], permitted: int, terms: PollTerms) -> tuple[list[list[Row]], list[Row]]:
     """The requests, and the one among them that others may still join; an empty one where there is none."""
-    requests: list[list[Row[Any]]] = []
-    shared: list[Row[Any]] = []
+    requests: list[list[Row]] = []
+    shared: list[Row] = []
     for row in rows:
         joins = _may_share(row, terms)
         if joins and 0 < len(shared) < terms.together:
@@ -92,7 +92,7 @@ def _dealt(rows: Sequence[Row[Any]], permitted: int, terms: PollTerms) -> tuple[
     return requests, shared
 
 
-def _may_share(row: Row[Any], terms: PollTerms) -> bool:
+def _may_share(row: Row, terms: PollTerms) -> bool:
     return terms.together > 1 and row.id not in terms.alone and row.poll_path is None
 
 
@@ -107,7 +107,7 @@ _TAKE_POLL_RATE = (
 )
 _POLLED = (
     update(attempts)
-    .where(attempts.c.id.in_(bindparam("asked_about", expanding=True)))
+    .where(among(attempts.c.id, "asked_about"))
     .values(next_poll_at=bindparam("until"), polls=attempts.c.polls + 1)
 )
 
@@ -142,7 +142,7 @@ _NEXT_POLL = select(func.min(attempts.c.next_poll_at)).where(
 )
 
 
-def _due_poll(row: Row[Any], account: Row[Any], request: int) -> DuePoll:
+def _due_poll(row: Row, account: Row, request: int) -> DuePoll:
     return DuePoll(
         attempt_id=row.id,
         account=account.name,
@@ -183,23 +183,23 @@ def claim_copies(  # noqa: PLR0913  as the ledger's
     `only`: of that batch.
     """
     wanted = {"moment": now, "barred": barred, "soon": now + SAVED_BEFORE, "batch": only}
-    due = tx.execute(_of(_DUE_COPIES, only), {**wanted, "me": holder, "most": at_most}).all()
+    due = fetch(tx, _DUE_COPIES[only is not None], {**wanted, "me": holder, "most": at_most})
     if due:
-        tx.execute(_LEASE, {"taken": [row.id for row in due], "until": now + lease, "by": holder})
+        run(tx, _LEASE, {"taken": [row.id for row in due], "until": now + lease, "by": holder})
     lie_at = origins(tx, [row.source_id for row in due if _is_reused(row)])
     # Where as many came as may, more may be due: to find out would read the whole backlog at each claim.
-    next_at = now if len(due) == at_most else tx.execute(_of(_NEXT_COPY, only), wanted).scalar()
+    next_at = now if len(due) == at_most else fetch_value(tx, _NEXT_COPY[only is not None], wanted)
     return [_due_copy(row, lie_at) for row in due], next_at
 
 
 _LEASE = (
     update(images)
-    .where(images.c.id.in_(bindparam("taken", expanding=True)))
+    .where(among(images.c.id, "taken"))
     .values(lease_until=bindparam("until"), holder=bindparam("by"), tries=images.c.tries + 1)
 )
 
 
-_BARRED = select(batches.c.id).where(batches.c.dest.in_(bindparam("barred", expanding=True)))
+_BARRED = select(batches.c.id).where(among(batches.c.dest, "barred"))
 _NOT_BARRED = or_(
     images.c.batch_id.not_in(_BARRED), and_(images.c.expires_at <= bindparam("soon"), images.c.spool.is_(None))
 )
@@ -247,27 +247,30 @@ def _due_copies() -> Any:
     )
 
 
-_DUE_COPIES = _due_copies()
-
-
 _MINE = images.c.batch_id == select(batches.c.id).where(batches.c.name == bindparam("batch")).scalar_subquery()
 
 
-def _of(images_: Select[Any], batch: str | None) -> Select[Any]:
-    return images_ if batch is None else images_.where(_MINE)
+def _any_or_mine(these: Select[Any]) -> dict[bool, Select[Any]]:
+    """Of every batch (False), or of one (True)."""
+    return {False: these, True: these.where(_MINE)}
+
+
+_DUE_COPIES = _any_or_mine(_due_copies())
 
 
 _BUSY_UNTIL = func.coalesce(images.c.lease_until, 0.0)
 #: The later of lease and delay, in portable SQL.
 _FREE_AT = (images.c.next_copy_at + _BUSY_UNTIL + func.abs(images.c.next_copy_at - _BUSY_UNTIL)) / 2
-_NEXT_COPY = select(func.min(_FREE_AT)).where(images.c.state == literal_column("'generated'"), _NOT_BARRED)
+_NEXT_COPY = _any_or_mine(
+    select(func.min(_FREE_AT)).where(images.c.state == literal_column("'generated'"), _NOT_BARRED)
+)
 
 
-def _is_reused(row: Row[Any]) -> bool:
+def _is_reused(row: Row) -> bool:
     return row.source_id is not None and row.attempt_id is None
 
 
-def _due_copy(row: Row[Any], lie_at: Mapping[int, ReuseOrigin]) -> DueCopy:
+def _due_copy(row: Row, lie_at: Mapping[int, ReuseOrigin]) -> DueCopy:
     asked = (row.asked_width, row.asked_height) if row.asked_width else None
     slots = json.loads(row.slots or "[]")
     return DueCopy(
@@ -308,7 +311,7 @@ def _due_copy(row: Row[Any], lie_at: Mapping[int, ReuseOrigin]) -> DueCopy:
     )
 
 
-def _recorded(row: Row[Any]) -> ImageChecked | None:
+def _recorded(row: Row) -> ImageChecked | None:
     if row.object_path is None or row.sha256 is None:
         return None
     return ImageChecked(

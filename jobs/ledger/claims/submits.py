@@ -19,10 +19,8 @@ from typing import Any
 from sqlalchemy import (
     Connection,
     Integer,
-    Row,
     bindparam,
     func,
-    insert,
     literal_column,
     select,
     update,
@@ -34,8 +32,9 @@ from jobs.ledger.claims import copy_stops, fair_share
 from jobs.ledger.claims.fair_share import IS_READY, MAY_SPEND, WAITS, BatchShare
 from jobs.ledger.claims.values import Claim, Intent
 from jobs.ledger.database import server
-from jobs.ledger.database.many import update_many
+from jobs.ledger.database.many import insert_many, update_many
 from jobs.ledger.database.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs
+from jobs.ledger.database.statements import Row, among, fetch, fetch_value, run
 from jobs.policy import rate, retry
 from jobs.policy.adaptive_limits import Bound
 from jobs.policy.retry import UNCLEAR_BEFORE_COOLDOWN
@@ -94,7 +93,7 @@ def claim_submits(tx: Connection, name: str, now: float, terms: Terms) -> Claim:
     bound = _bound(account, permits, len(tries), places)
     claim = _commit_intent(tx, account, tries, permits, now=now, terms=terms, bound=bound)
     for one in probe:  # last, as everybody who writes these rows does
-        dest = tx.execute(_DEST, {"of_batch": one.job.batch_id}).scalar_one()
+        dest = fetch_value(tx, _DEST, {"of_batch": one.job.batch_id})
         copy_stops.note_probe(tx, account.id, one.job.provider_model, dest, now)
     return claim
 
@@ -102,18 +101,18 @@ def claim_submits(tx: Connection, name: str, now: float, terms: Terms) -> Claim:
 _DEST = select(batches.c.dest).where(batches.c.id == bindparam("of_batch"))
 
 
-def _rest(account: Row[Any], now: float, provider: str | None) -> float | None:
+def _rest(account: Row, now: float, provider: str | None) -> float | None:
     if provider not in (None, account.provider):
         return math.inf  # its name went to another provider since this process began
     return retry.cooldown_until(account.paused_until, now)
 
 
-def _is_troubled(account: Row[Any]) -> bool:
+def _is_troubled(account: Row) -> bool:
     """After trouble there is one probe at a time."""
     return account.paused_code is not None or account.unclear >= UNCLEAR_BEFORE_COOLDOWN
 
 
-def _bound(account: Row[Any], permits: rate.Permits, taken: int, places: int) -> str:
+def _bound(account: Row, permits: rate.Permits, taken: int, places: int) -> str:
     """What kept a claim from taking more. A probe's claim says nothing of it."""
     if _is_troubled(account):
         return str(account.bound_by)
@@ -127,20 +126,20 @@ def _bound(account: Row[Any], permits: rate.Permits, taken: int, places: int) ->
     return (Bound.WORK if ready else Bound.RATE).value
 
 
-def _note_bound(tx: Connection, account: Row[Any], bound: Bound) -> None:
+def _note_bound(tx: Connection, account: Row, bound: Bound) -> None:
     if account.bound_by != bound.value:
-        tx.execute(_BOUND, {"of_account": account.id, "bound": bound.value})
+        run(tx, _BOUND, {"of_account": account.id, "bound": bound.value})
 
 
 _BOUND = update(accounts).where(accounts.c.id == bindparam("of_account")).values(bound_by=bindparam("bound"))
 
 
-def _probes(tx: Connection, account: Row[Any], now: float) -> int:
+def _probes(tx: Connection, account: Row, now: float) -> int:
     """Submits on their way that began after the cooldown; one that hangs since before the trouble is no probe."""
     until = account.paused_until
     ended = until if until is not None and until <= now else None  # one beyond all reason has no end to count from
     since = ended or account.troubled_since or 0.0
-    return tx.execute(_PROBES, {"of_account": account.id, "since": since}).scalar_one()
+    return int(fetch_value(tx, _PROBES, {"of_account": account.id, "since": since}))
 
 
 _PROBES = select(func.count()).where(
@@ -154,7 +153,7 @@ _PROBES = select(func.count()).where(
 class _Try:
     """Slots of one job that one attempt is to fill."""
 
-    job: Row[Any]
+    job: Row
     request: Request
     slots: tuple[int, ...]
     cost: int
@@ -183,7 +182,7 @@ class _Wish:
         return replace(self, most=self.most - len(taken), today=today, which=which)
 
 
-def _pick(tx: Connection, account: Row[Any], wish: _Wish) -> list[_Try]:
+def _pick(tx: Connection, account: Row, wish: _Wish) -> list[_Try]:
     open_shares = fair_share.with_work(tx, account, *wish.work) if wish.most > 0 else []
     owners = {share.batch.schedule_id for share in open_shares}
     while open_shares:
@@ -206,12 +205,12 @@ def _pick(tx: Connection, account: Row[Any], wish: _Wish) -> list[_Try]:
     return []
 
 
-def _ready_jobs(tx: Connection, share: BatchShare, provider: str, most: int, now: float) -> Sequence[Row[Any]]:
+def _ready_jobs(tx: Connection, share: BatchShare, provider: str, most: int, now: float) -> Sequence[Row]:
     wanted = {"of_batch": share.batch.id, "at_provider": provider, "moment": now, "most": most}
     if share.models is None:
-        return tx.execute(_READY, wanted).all()
+        return fetch(tx, _READY, wanted)
     # One question a model: a condition on the models would read every row that waits before the first that may go.
-    found = [row for model in share.models for row in tx.execute(_READY_OF_MODEL, {**wanted, "model": model})]
+    found = [row for model in share.models for row in fetch(tx, _READY_OF_MODEL, {**wanted, "model": model})]
     return sorted(found, key=lambda row: int(row.position))[:most]
 
 
@@ -225,9 +224,7 @@ _READY = (
 _READY_OF_MODEL = _READY.where(jobs.c.provider_model == bindparam("model"))
 
 
-def _cut_into_tries(
-    ready: Sequence[Row[Any]], free: Mapping[int, Sequence[int]], schedule_id: int | None
-) -> list[_Try]:
+def _cut_into_tries(ready: Sequence[Row], free: Mapping[int, Sequence[int]], schedule_id: int | None) -> list[_Try]:
     tries: list[_Try] = []
     for job in ready:
         slots, request = free[job.id], Request.from_json(job.request)
@@ -238,10 +235,10 @@ def _cut_into_tries(
     return tries
 
 
-def _free_slots(tx: Connection, ready: Sequence[Row[Any]]) -> dict[int, list[int]]:
+def _free_slots(tx: Connection, ready: Sequence[Row]) -> dict[int, list[int]]:
     revision = {job.id: job.revision for job in ready}
     slots: dict[int, list[int]] = defaultdict(list)
-    for row in tx.execute(_FREE, {"of_jobs": list(revision)}):
+    for row in fetch(tx, _FREE, {"of_jobs": list(revision)}):
         if row.revision == revision[row.job_id]:
             slots[row.job_id].append(row.slot)
     return slots
@@ -250,7 +247,7 @@ def _free_slots(tx: Connection, ready: Sequence[Row[Any]]) -> dict[int, list[int
 _FREE = (
     select(images.c.job_id, images.c.revision, images.c.slot)
     .where(
-        images.c.job_id.in_(bindparam("of_jobs", expanding=True)),
+        among(images.c.job_id, "of_jobs"),
         images.c.state == ImageState.MISSING,
         images.c.attempt_id.is_(None),
         images.c.surplus.is_(False),
@@ -259,7 +256,7 @@ _FREE = (
 )
 
 
-def _left(batch: Row[Any]) -> int | None:
+def _left(batch: Row) -> int | None:
     return None if batch.budget is None else batch.budget - batch.reserved - batch.charged
 
 
@@ -291,12 +288,13 @@ def _affordable(wanted: _Try, left: int) -> _Try | None:
     return replace(wanted, slots=wanted.slots[:count], cost=wanted.job.price * count)
 
 
-def _next_ready(tx: Connection, account: Row[Any], wish: _Wish) -> float | None:
+def _next_ready(tx: Connection, account: Row, wish: _Wish) -> float | None:
     """When a row's wait ends. Not asked while rows could be sent and may not: all of these would be read, each time."""
     if fair_share.with_work(tx, account, *wish.work):
         return None
     mine = {"only": wish.only, "of_schedule": wish.of_schedule}
-    return tx.execute(_NEXT_READY, {"at_provider": account.provider, "moment": wish.now, **mine}).scalar()
+    found: float | None = fetch_value(tx, _NEXT_READY, {"at_provider": account.provider, "moment": wish.now, **mine})
+    return found
 
 
 _NEXT_READY = select(func.min(jobs.c.ready_at)).where(
@@ -306,7 +304,7 @@ _NEXT_READY = select(func.min(jobs.c.ready_at)).where(
 
 def _commit_intent(  # noqa: PLR0913  what the claim has found, in one transaction
     tx: Connection,
-    account: Row[Any],
+    account: Row,
     tries: list[_Try],
     permits: rate.Permits,
     *,
@@ -317,10 +315,8 @@ def _commit_intent(  # noqa: PLR0913  what the claim has found, in one transacti
     first = account.id * ATTEMPTS_AN_ACCOUNT + account.attempts_made
     numbered = list(enumerate(tries, start=first))
     until = now + terms.lease
-    tx.execute(
-        _NEW_ATTEMPTS,
-        [_attempt(number, account, one, now=now, until=until, holder=terms.holder) for number, one in numbered],
-    )
+    fresh = [_attempt(number, account, one, now=now, until=until, holder=terms.holder) for number, one in numbered]
+    insert_many(tx, attempts, tuple(fresh[0]), [tuple(row.values()) for row in fresh])
     taken_slots = [
         {"of_job": one.job.id, "of_revision": one.job.revision, "of_slot": slot, "taken_by": number}
         for number, one in numbered
@@ -331,15 +327,15 @@ def _commit_intent(  # noqa: PLR0913  what the claim has found, in one transacti
     picked = {one.job.id: one.job for one in tries}
     still_free = _free_slots(tx, list(picked.values()))
     if full := [job_id for job_id in picked if not still_free[job_id]]:
-        tx.execute(_WORKING, {"of_jobs": full})
+        run(tx, _WORKING, {"of_jobs": full})
     cost: Counter[int] = Counter()
     for one in tries:
         cost[one.job.batch_id] += one.cost
-    tx.execute(_RESERVE, [{"of_batch": batch, "cost": cost[batch]} for batch in sorted(cost)])
+    update_many(tx, _RESERVE, [{"of_batch": batch, "cost": cost[batch]} for batch in sorted(cost)])
     daily_budgets.move(tx, {(daily_budgets.day_of(now), account.id): _cost(tries)})
     _count_in_months(tx, tries, now)
     taken = {"of_account": account.id, "tat": permits.tat(len(tries)), "more": len(tries), "bound": bound}
-    tx.execute(_TAKE_RATE, taken)
+    run(tx, _TAKE_RATE, taken)
     intents = tuple(
         _intent(number, account, one, send_at=at, interval=permits.interval, until=until)
         for (number, one), at in zip(numbered, permits.times, strict=False)
@@ -355,9 +351,7 @@ def _count_in_months(tx: Connection, tries: list[_Try], now: float) -> None:
     monthly_budgets.count(tx, sums)
 
 
-def _attempt(
-    number: int, account: Row[Any], one: _Try, *, now: float, until: float, holder: str | None
-) -> dict[str, Any]:
+def _attempt(number: int, account: Row, one: _Try, *, now: float, until: float, holder: str | None) -> dict[str, Any]:
     return {
         "id": number,
         "batch_id": one.job.batch_id,
@@ -378,7 +372,6 @@ def _attempt(
     }
 
 
-_NEW_ATTEMPTS = insert(attempts)
 _TAKE_RATE = (
     update(accounts)
     .where(accounts.c.id == bindparam("of_account"))
@@ -400,7 +393,7 @@ _TAKE_SLOT = (
 )
 
 
-_WORKING = update(jobs).where(jobs.c.id.in_(bindparam("of_jobs", expanding=True))).values(state=JobState.WORKING.value)
+_WORKING = update(jobs).where(among(jobs.c.id, "of_jobs")).values(state=JobState.WORKING.value)
 
 
 _RESERVE = (
@@ -408,7 +401,7 @@ _RESERVE = (
 )
 
 
-def _intent(number: int, account: Row[Any], one: _Try, *, send_at: float, interval: float, until: float) -> Intent:
+def _intent(number: int, account: Row, one: _Try, *, send_at: float, interval: float, until: float) -> Intent:
     return Intent(
         attempt_id=number,
         account=account.name,

@@ -30,6 +30,7 @@ from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 from jobs.errors import LightfastError
 from jobs.ledger.database import file_troubles, schema
 from jobs.ledger.database.folder_destinations import count_from
+from jobs.ledger.database.statements import run_text
 
 #: Seconds a SQLite writer waits for another process's transaction. Long: a manifest of a million rows is one.
 _BUSY_SECONDS = 120
@@ -166,7 +167,7 @@ def _with_pragmas(engine: Engine, begin: str) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        run_text(connection, begin)
 
     if not isinstance(engine.pool, StaticPool):  # which is the only copy of a ledger in memory
         _throw_useless_away(engine)
@@ -231,7 +232,7 @@ def _postgresql(url: URL) -> Database:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get("begins_with", _BEGIN_WRITING))
+        run_text(connection, connection.get_execution_options().get("begins_with", _BEGIN_WRITING))
 
     _throw_useless_away(engine)
     reader = engine.execution_options(begins_with=_BEGIN_READING)

@@ -6,9 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
+from jobs.ledger.database.many import insert_many
 from jobs.ledger.database.schema import events
+from jobs.ledger.database.statements import run_each
 from providers.types import RAW_LIMIT, clean
 
 
@@ -31,10 +33,13 @@ def job_event(name: str, batch_id: int, job_id: int, now: float, detail: dict[st
     return {"at": now, "name": name, "batch_id": batch_id, "job_id": job_id, "attempt_id": None, "detail": told}
 
 
+_COLUMNS = ("at", "name", "batch_id", "job_id", "attempt_id", "detail")
+
+
 def write_events(tx: Connection, rows: list[dict[str, Any]]) -> None:
     """Adds events to the history."""
     if rows:
-        tx.execute(insert(events), rows)
+        insert_many(tx, events, _COLUMNS, [tuple([row[name] for name in _COLUMNS]) for row in rows])
 
 
 def write_or_count(tx: Connection, rows: list[dict[str, Any]]) -> None:
@@ -52,7 +57,7 @@ def write_or_count(tx: Connection, rows: list[dict[str, Any]]) -> None:
     write_events(tx, list(fresh.values()))
     again = [before[said] for said in dict.fromkeys(map(_what, rows)) if said in before]
     if again:
-        tx.execute(_COUNTED, [{"of_event": row["id"], "now": row["detail"]} for row in again])
+        run_each(tx, _COUNTED, [{"of_event": row["id"], "now": row["detail"]} for row in again])
 
 
 _COUNTED = update(events).where(events.c.id == bindparam("of_event")).values(detail=bindparam("now"))

@@ -9,6 +9,7 @@ from sqlalchemy import Boolean, Connection, Text, bindparam, case, func, null, s
 
 from jobs.ledger.database.many import update_many
 from jobs.ledger.database.schema import IS_CURRENT, attempts, batches, images, jobs
+from jobs.ledger.database.statements import among, fetch
 from jobs.states import AttemptState, ImageState, JobState, Slots, derive
 
 #: Its flag stands in an image's JSON list of flags.
@@ -26,7 +27,7 @@ def derive_jobs(tx: Connection, job_ids: Iterable[int]) -> None:
     """Derives the state of these jobs from their slots, and writes it."""
     wanted = sorted(set(job_ids))
     for start in range(0, len(wanted), 500):
-        rows = [_derived(row) for row in tx.execute(_SLOTS, {"of_jobs": wanted[start : start + 500]})]
+        rows = [_derived(row) for row in fetch(tx, _SLOTS, {"of_jobs": wanted[start : start + 500]})]
         if rows:
             update_many(tx, _DERIVED, rows)
 
@@ -60,7 +61,7 @@ def _count_slots() -> Any:
             .join(batches, batches.c.id == jobs.c.batch_id)
             .outerjoin(attempts, attempts.c.id == images.c.attempt_id)
         )
-        .where(jobs.c.id.in_(bindparam("of_jobs", expanding=True)))
+        .where(among(jobs.c.id, "of_jobs"))
         .group_by(jobs.c.id, jobs.c.closed, jobs.c.cancelled)
     )
 

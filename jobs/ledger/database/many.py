@@ -1,6 +1,5 @@
 """One statement for many rows.
 
-On SQLite SQLAlchemy would spend most of the time on each row's parameters, of which none has to be converted there.
 PostgreSQL would read and plan a statement for each row: it is given the rows as arrays instead.
 """
 
@@ -14,32 +13,24 @@ from typing import Any, cast
 
 from sqlalchemy import BindParameter, Connection, Table, Update, bindparam, column, func
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql import visitors
 from sqlalchemy.types import NullType, TypeEngine
 
 from jobs.ledger.database.engine import is_alone
+from jobs.ledger.database.statements import run, run_each, tell
 
 #: Rows that one statement inserts in SQLite. Of a statement for each row, half the time would go into running it.
 _TOGETHER = 250
 
-#: By statement: its text, the names of its parameters in their order, and the values of those that it brings itself.
-_written: dict[Update, tuple[str, tuple[str, ...], Mapping[str, Any]]] = {}
-
 
 def update_many(tx: Connection, statement: Update, rows: Sequence[Mapping[str, Any]]) -> None:
     """Runs an update, which is built once, for each row of parameters; no row does nothing."""
-    if not rows:
-        return
-    if not is_alone(tx):
+    if len(rows) == 1:
+        run(tx, statement, rows[0])
+    elif rows and is_alone(tx):
+        run_each(tx, statement, rows)
+    elif rows:
         _update_by_arrays(tx, statement, rows)
-        return
-    if statement not in _written:
-        compiled = statement.compile(dialect=tx.dialect)
-        brought = {name: bound.effective_value for name, bound in compiled.binds.items() if not bound.required}
-        _written[statement] = str(compiled), tuple(compiled.positiontup or ()), brought
-    text, names, own = _written[statement]
-    tx.exec_driver_sql(text, [tuple([row[name] if name in row else own[name] for name in names]) for row in rows])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +43,9 @@ class _ByArrays:
 
 
 def _update_by_arrays(tx: Connection, statement: Update, rows: Sequence[Mapping[str, Any]]) -> None:
-    if len(rows) == 1:
-        tx.execute(statement, rows[0])
-        return
     made = _by_arrays(statement)
     for together in _each_once(rows, made.key):
-        tx.execute(made.statement, {name: [row[name] for row in together] for name in made.names})
+        run(tx, made.statement, {name: [row[name] for row in together] for name in made.names})
 
 
 def _each_once(rows: Sequence[Mapping[str, Any]], key: tuple[str, ...]) -> Iterator[list[Mapping[str, Any]]]:
@@ -119,15 +107,13 @@ def insert_many(tx: Connection, table: Table, columns: tuple[str, ...], rows: Se
 
 def _copy(tx: Connection, statement: str, rows: Sequence[Sequence[Any]]) -> None:
     """PostgreSQL's own way for many rows, in the same transaction, with SQLAlchemy's errors."""
-    driver, cursor = tx.dialect.loaded_dbapi, cast("Any", tx.connection.cursor())
+    cursor = cast("Any", tx.connection.cursor())
     try:
         with cursor, cursor.copy(statement) as copy:
             for row in rows:
                 copy.write_row(row)
-    except driver.Error as error:
-        raise DBAPIError.instance(
-            statement, None, error, driver.Error, hide_parameters=True, dialect=tx.dialect
-        ) from error
+    except tx.dialect.loaded_dbapi.Error as error:
+        tell(tx, error, statement, cursor)
 
 
 @cache

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from jobs.ledger.database import engine
 from jobs.ledger.database.schema import accounts, batches, events
 from jobs.ledger.database.schema import ledger as ledger_row
+from jobs.ledger.database.statements import fetch_value
 
 #: Attempts left out in the numbering after a restore: a late answer to one that was forgotten must meet no other.
 FORGOTTEN_AT_MOST = 1_000_000
@@ -65,7 +66,7 @@ def learn_origin(database: engine.Database) -> None:
 
 def has_moved(tx: Connection) -> bool:
     """Whether this is another server, timeline or database than the one on record: it may have forgotten the newest."""
-    return bool(tx.execute(_MOVED).scalar_one())
+    return bool(fetch_value(tx, _MOVED))
 
 
 def trust(tx: Connection) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, Update, bindparam, select, update
 
 from jobs.facts import (
     AttemptFact,
@@ -21,6 +22,7 @@ from jobs.facts import (
 from jobs.ledger.accounts.places import in_flight
 from jobs.ledger.accounts.poll_rate import cooled
 from jobs.ledger.database.schema import accounts, attempts
+from jobs.ledger.database.statements import run
 from jobs.policy import adaptive_limits, retry
 from jobs.policy.adaptive_limits import AdaptiveLimits, Bound
 from jobs.policy.endings import OUR_OWN, REACTIONS, Cooldown, Silence
@@ -46,7 +48,13 @@ def tell_account(tx: Connection, account: Any, facts: Sequence[AttemptFact]) -> 
     if ended and max(ended) > (account.answered_at or 0.0) + ANSWERED_EVERY:
         news = {**news, "answered_at": max(ended)}
     if news:
-        tx.execute(update(accounts).where(accounts.c.id == account.id).values(**news))
+        run(tx, _told(frozenset(news)), {"of_account": account.id, **{f"new_{name}": news[name] for name in news}})
+
+
+@cache
+def _told(names: frozenset[str]) -> Update:
+    news: dict[str, Any] = {name: bindparam(f"new_{name}") for name in names}
+    return update(accounts).where(accounts.c.id == bindparam("of_account")).values(news)
 
 
 def tell_of_polls(tx: Connection, facts: Sequence[TaskStillRunning]) -> None:

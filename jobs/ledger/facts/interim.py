@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Text, bindparam, case, func, literal_column, select, update
+from sqlalchemy import Connection, Integer, Text, bindparam, case, func, literal_column, select, update
 
 from jobs.facts import ImageChecked, ImageDelayed, TaskStillRunning
 from jobs.ledger.database.events import event_row, write_or_count
@@ -139,7 +139,7 @@ _DELAYED = (
         url=func.coalesce(bindparam("fresh_url"), images.c.url),
         spool=func.coalesce(bindparam("kept_in"), images.c.spool),
         expires_at=func.coalesce(bindparam("fresh_expiry"), images.c.expires_at),
-        object_path=case((bindparam("forget") == 1, None), else_=images.c.object_path),
+        object_path=case((bindparam("forget", type_=Integer) == 1, None), else_=images.c.object_path),
     )
 )
 
@@ -160,4 +160,4 @@ def keep_delays(tx: Connection, facts: Sequence[ImageDelayed]) -> None:
         for f in facts
     ]
     if values:
-        tx.execute(_DELAYED, values)
+        update_many(tx, _DELAYED, values)

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import BindParameter, Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from jobs.facts import (
     AttemptFact,
@@ -34,6 +34,7 @@ from jobs.ledger.database.job_state import derive_jobs
 from jobs.ledger.database.many import update_many
 from jobs.ledger.database.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs
 from jobs.ledger.database.server import FOR_NOBODY
+from jobs.ledger.database.statements import among, fetch, fetch_value, run
 from jobs.ledger.facts import failover
 from jobs.ledger.facts.account_limits import tell_account, tell_of_polls
 from jobs.ledger.facts.interim import keep_checks, keep_delays, keep_running
@@ -101,10 +102,6 @@ def _settle(
     return changes.wakeups
 
 
-#: Bound once for statements that are built once: building them costs as much as running them.
-_THESE: BindParameter[Any] = bindparam("these", expanding=True)
-
-
 def _for_nobody(fact: SubmitAccepted) -> dict[str, Any]:
     """A task of an attempt that a restore has forgotten: paid, and this is all that is known of it."""
     whose = {"batch_id": None, "job_id": None, "attempt_id": fact.attempt_id}
@@ -117,14 +114,14 @@ def _with_ids_of_their_own(tx: Connection, ends: Sequence[AttemptFact], found: d
     if not named:
         return list(ends)
     at = list({row.account_id for row in found.values()})
-    owner = {(row.account_id, row.task_id): row.id for row in tx.execute(_OWNERS, {"at": at, "named": list(named)})}
+    owner = {(row.account_id, row.task_id): row.id for row in fetch(tx, _OWNERS, {"at": at, "named": list(named)})}
     return [_own(fact, found, owner) if isinstance(fact, SubmitAccepted) else fact for fact in ends]
 
 
 #: With the account, since the index begins with it: else each group of facts would read the whole table.
 _OWNERS = select(attempts.c.account_id, attempts.c.task_id, attempts.c.id).where(
-    attempts.c.account_id.in_(bindparam("at", expanding=True)),
-    attempts.c.task_id.in_(bindparam("named", expanding=True)),
+    among(attempts.c.account_id, "at"),
+    among(attempts.c.task_id, "named"),
 )
 
 
@@ -139,16 +136,16 @@ def _own(fact: SubmitAccepted, found: dict[int, Any], owner: dict[tuple[int, str
 def _attempts(tx: Connection, ids: Sequence[int]) -> dict[int, Any]:
     if not ids:
         return {}
-    return {row.id: row for row in tx.execute(_THESE_ATTEMPTS, {"these": list(set(ids))})}
+    return {row.id: row for row in fetch(tx, _THESE_ATTEMPTS, {"these": list(set(ids))})}
 
 
-_THESE_ATTEMPTS = select(attempts).where(attempts.c.id.in_(_THESE))
+_THESE_ATTEMPTS = select(attempts).where(among(attempts.c.id, "these"))
 
 
 def _images(tx: Connection, ids: Sequence[int]) -> dict[int, Any]:
     if not ids:
         return {}
-    return {row.id: row for row in tx.execute(_THESE_IMAGES, {"these": list(set(ids))})}
+    return {row.id: row for row in fetch(tx, _THESE_IMAGES, {"these": list(set(ids))})}
 
 
 _THESE_IMAGES = select(
@@ -159,25 +156,25 @@ _THESE_IMAGES = select(
     images.c.surplus,
     images.c.revision,
     images.c.slot,
-).where(images.c.id.in_(_THESE))
+).where(among(images.c.id, "these"))
 
 
 def _lock(tx: Connection, found: Iterable[Any], image_rows: Iterable[Any]) -> dict[int, Any]:
     found = list(found)
     account_ids = {row.account_id for row in found}
     batch_ids = {row.batch_id for row in found} | {row.batch_id for row in image_rows}
-    told = tx.execute(_LOCK_ACCOUNTS, {"these": list(account_ids)}) if account_ids else ()
+    told = fetch(tx, _LOCK_ACCOUNTS, {"these": list(account_ids)}) if account_ids else ()
     locked = {row.id: row for row in told}
     if not is_alone(tx):
-        tx.execute(_LOCK_BATCHES, {"these": list(batch_ids)})
+        run(tx, _LOCK_BATCHES, {"these": list(batch_ids)})
     return locked
 
 
 _LOCK_ACCOUNTS = (
-    select(accounts).where(accounts.c.id.in_(_THESE)).order_by(accounts.c.id).with_for_update(key_share=True)
+    select(accounts).where(among(accounts.c.id, "these")).order_by(accounts.c.id).with_for_update(key_share=True)
 )
 _LOCK_BATCHES = (
-    select(batches.c.id).where(batches.c.id.in_(_THESE)).order_by(batches.c.id).with_for_update(key_share=True)
+    select(batches.c.id).where(among(batches.c.id, "these")).order_by(batches.c.id).with_for_update(key_share=True)
 )
 
 
@@ -185,14 +182,14 @@ def _slots_of(tx: Connection, attempt_ids: Sequence[int]) -> dict[int, list[int]
     """The slots that still wait for each attempt's images, in order."""
     waiting: dict[int, list[int]] = defaultdict(list)
     if attempt_ids:
-        for row in tx.execute(_WAITING, {"these": attempt_ids}):
+        for row in fetch(tx, _WAITING, {"these": attempt_ids}):
             waiting[row.attempt_id].append(row.slot)
     return waiting
 
 
 _WAITING = (
     select(images.c.attempt_id, images.c.slot)
-    .where(images.c.attempt_id.in_(_THESE), images.c.state == ImageState.MISSING, images.c.surplus.is_(False))
+    .where(among(images.c.attempt_id, "these"), images.c.state == ImageState.MISSING, images.c.surplus.is_(False))
     .order_by(images.c.slot)
 )
 
@@ -200,13 +197,13 @@ _WAITING = (
 def _held(tx: Connection, attempt_ids: Sequence[int]) -> dict[int, set[str]]:
     """The images that are on record of attempts of which more are awaited."""
     held: dict[int, set[str]] = defaultdict(set)
-    for row in tx.execute(_ON_RECORD, {"these": attempt_ids}) if attempt_ids else ():
+    for row in fetch(tx, _ON_RECORD, {"these": attempt_ids}) if attempt_ids else ():
         held[row.attempt_id].add(place_of(row.url, row.spool))
     return held
 
 
 _ON_RECORD = select(images.c.attempt_id, images.c.url, images.c.spool).where(
-    images.c.attempt_id.in_(_THESE), images.c.state != ImageState.MISSING
+    among(images.c.attempt_id, "these"), images.c.state != ImageState.MISSING
 )
 
 
@@ -297,7 +294,7 @@ def _share_out(tx: Connection, charges: Mapping[int, int]) -> None:
     if not charges:
         return
     found: dict[int, list[int]] = defaultdict(list)
-    for row in tx.execute(_CAME, {"these": list(charges)}):
+    for row in fetch(tx, _CAME, {"these": list(charges)}):
         found[row.attempt_id].append(row.id)
     parts = [
         {
@@ -312,7 +309,7 @@ def _share_out(tx: Connection, charges: Mapping[int, int]) -> None:
 
 _CAME = (
     select(images.c.attempt_id, images.c.id)
-    .where(images.c.attempt_id.in_(_THESE), images.c.state != ImageState.MISSING)
+    .where(among(images.c.attempt_id, "these"), images.c.state != ImageState.MISSING)
     .order_by(images.c.id)
 )
 _PART = update(images).where(images.c.id == bindparam("of_image")).values(cost=bindparam("part"))
@@ -354,10 +351,10 @@ def _money(changes: Changes) -> list[dict[str, Any]]:
 def _try_again_or_close(tx: Connection, changes: Changes) -> None:
     told = {*changes.failures, *changes.delays}
     for job_id, at in changes.rebuffed.items():
-        times = tx.execute(_REBUFFS, {"of_job": job_id}).scalar_one()
+        times = fetch_value(tx, _REBUFFS, {"of_job": job_id})
         changes.delays[job_id] = max(changes.delays[job_id], at + retry.row_backoff(times))
     if told:
-        verdicts = [_verdict(job, changes) for job in tx.execute(_THESE_JOBS, {"these": list(told)})]
+        verdicts = [_verdict(job, changes) for job in fetch(tx, _THESE_JOBS, {"these": list(told)})]
         update_many(tx, _VERDICT, verdicts)
         if changes.routes:
             gone = {verdict["of_job"]: verdict["failed_out"] for verdict in verdicts if verdict["failed_out"]}
@@ -367,7 +364,7 @@ def _try_again_or_close(tx: Connection, changes: Changes) -> None:
 _THESE_JOBS = (
     select(*jobs.c, batches.c.retries)
     .select_from(jobs.join(batches, batches.c.id == jobs.c.batch_id))
-    .where(jobs.c.id.in_(_THESE))
+    .where(among(jobs.c.id, "these"))
 )
 _REBUFFS = select(func.count()).where(
     attempts.c.job_id == bindparam("of_job"),

@@ -27,6 +27,7 @@ from jobs.ledger.database.schema import (
     jobs,
     schedules,
 )
+from jobs.ledger.database.statements import fetch, fetch_value
 from jobs.ledger.reports import token_costs
 from jobs.ledger.reports.values import (
     BatchSchedule,
@@ -261,7 +262,7 @@ _ATTEMPT_MONEY = _sum_attempts()
 
 def _attempt_money(tx: Connection, batch_id: int) -> dict[str, tuple[int, int]]:
     """Micro-dollars and images: in flight, unknown, lost with tasks the provider has forgotten."""
-    sums = tx.execute(_ATTEMPT_MONEY, {"of_batch": batch_id})
+    sums = fetch(tx, _ATTEMPT_MONEY, {"of_batch": batch_id})
     found = {which: (int(money or 0), int(count or 0)) for which, money, count in sums}
     return {which: found.get(which, (0, 0)) for which in ("flying", "unknown", "lost")}
 
@@ -276,12 +277,12 @@ _LOST_IMAGE_MONEY = _PAID_FOR_THEM.select_from(_WITH_ATTEMPTS.join(jobs, jobs.c.
 
 
 def _dead_link_money(tx: Connection, batch_id: int) -> int:
-    return int(tx.execute(_DEAD_LINK_MONEY, {"of_batch": batch_id}).scalar_one())
+    return int(fetch_value(tx, _DEAD_LINK_MONEY, {"of_batch": batch_id}))
 
 
 def _lost_image_money(tx: Connection, batch_id: int) -> int:
     """The same of the images that are counted: not of those that were made anew or are wanted no more."""
-    return int(tx.execute(_LOST_IMAGE_MONEY, {"of_batch": batch_id}).scalar_one())
+    return int(fetch_value(tx, _LOST_IMAGE_MONEY, {"of_batch": batch_id}))
 
 
 def _sum_ready() -> tuple[Select[Any], Select[Any]]:
@@ -309,8 +310,8 @@ def _remaining(tx: Connection, batch_id: int) -> tuple[int, int, float | None, b
 
     Also whether any of these jobs has no price.
     """
-    price, count, unpriced, next_at = tx.execute(_READY, {"of_batch": batch_id}).one()
-    more, slots = tx.execute(_READY_PARTS, {"of_batch": batch_id}).one()
+    price, count, unpriced, next_at = fetch(tx, _READY, {"of_batch": batch_id})[0]
+    more, slots = fetch(tx, _READY_PARTS, {"of_batch": batch_id})[0]
     return int(price) + int(more), int(count) + int(slots), next_at, bool(unpriced)
 
 
