@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 
 from jobs.errors import BadInput, LightfastError
 from jobs.ledger import Ledger
 from jobs.ledger.accounts.values import AccountLimits
 from jobs.ledger.batches.manifests import ChangedRows
-from jobs.ledger.batches.plain_rows import PlainRow, row_of
+from jobs.ledger.batches.plain_rows import PlainRows
 from jobs.ledger.batches.values import Batch, KnownRow, NewBatch, Row
 from jobs.ledger.claims.reuse import FewerToReuse, ReuseOptions
+from jobs.ledger.database.many import TOGETHER
 from jobs.ledger.reports.values import LearntFigures
 from jobs.ledger.schedules.values import Attachment
 from jobs.manifest.columns import header_hints
@@ -165,14 +166,14 @@ def record(
         ) from error
 
 
-def _rows_to_record(intake: Intake, seen: Survey, progress: Progress) -> Iterator[Row | PlainRow]:
-    kept, position = _kept(intake), 0
-    rows: Iterable[Row | PlainRow] = _planned_again(intake, seen) if kept is None else kept
-    for position, row in enumerate(rows, 1):
-        yield row
-        if position % CHUNK == 0:
-            progress(position)
-    progress(position)
+def _rows_to_record(intake: Intake, seen: Survey, progress: Progress) -> Iterator[PlainRows]:
+    kept, count = _kept(intake), 0
+    for rows in _planned_again(intake, seen) if kept is None else kept:
+        yield rows
+        before, count = count, count + rows.count
+        if count // CHUNK > before // CHUNK:
+            progress(count)
+    progress(count)
 
 
 def _kept(intake: Intake) -> PlannedRows | None:
@@ -180,7 +181,13 @@ def _kept(intake: Intake) -> PlannedRows | None:
     return intake.planned if intake.planned and intake.planned.are_whole else None
 
 
-def _planned_again(intake: Intake, seen: Survey) -> Iterator[Row]:
+def _planned_again(intake: Intake, seen: Survey) -> Iterator[PlainRows]:
+    stream = _each_planned_again(intake, seen)
+    while rows := list(islice(stream, TOGETHER)):
+        yield PlainRows.of(rows)
+
+
+def _each_planned_again(intake: Intake, seen: Survey) -> Iterator[Row]:
     planner, digest = _planner(intake, tells_doubts=False), 0
     for planned in _planned(intake, planner, seen.twins.afresh()):
         digest = _digest(digest, planned.row)
@@ -201,7 +208,7 @@ def words_of_references(intake: Intake) -> Iterator[str]:
 
 def files_to_bring(intake: Intake, batch: Batch | None, seen: Survey) -> Iterator[str]:
     """The files that rows still to be paid for are made from, as their requests hold them; one may come many times."""
-    stream = map(row_of, kept) if (kept := _kept(intake)) else _rows_again(intake, seen)
+    stream = chain.from_iterable(kept) if (kept := _kept(intake)) else _rows_again(intake, seen)
     while chunk := list(islice(stream, CHUNK)):
         known = _known(intake, batch, chunk)
         for row in chunk:

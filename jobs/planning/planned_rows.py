@@ -10,11 +10,9 @@ from types import TracebackType
 from typing import IO, Self
 
 from jobs.errors import LightfastError
-from jobs.ledger.batches.plain_rows import PlainRow, plain
+from jobs.ledger.batches.plain_rows import PlainRows
 from jobs.ledger.batches.values import Row
-
-#: Rows that are written, and read, at once.
-_TOGETHER = 250
+from jobs.ledger.database.many import TOGETHER
 
 
 class PlannedRows:
@@ -53,9 +51,9 @@ class PlannedRows:
         if self._file is None:
             return
         try:
-            for start in range(0, len(rows), _TOGETHER):
-                chunk = list(map(plain, rows[start : start + _TOGETHER]))
-                pickle.dump(chunk, self._file, pickle.HIGHEST_PROTOCOL)
+            for start in range(0, len(rows), TOGETHER):
+                chunk = PlainRows.of(rows[start : start + TOGETHER])
+                pickle.dump((chunk.count, chunk.columns), self._file, pickle.HIGHEST_PROTOCOL)
                 self._chunks += 1
         except OSError:
             self._drop()
@@ -71,8 +69,8 @@ class PlannedRows:
         else:
             self._whole = True
 
-    def __iter__(self) -> Iterator[PlainRow]:
-        """All of them, as often as they are asked for; one after the other.
+    def __iter__(self) -> Iterator[PlainRows]:
+        """All of them, as often as they are asked for; some at once.
 
         Raises:
             LightfastError: The file cannot be read.
@@ -82,7 +80,7 @@ class PlannedRows:
         try:
             self._file.seek(0)
             for _ in range(self._chunks):
-                yield from pickle.load(self._file)  # noqa: S301  our own, of a file that nobody else can open
+                yield PlainRows(*pickle.load(self._file))  # noqa: S301  our own, of a file that nobody else can open
         except (OSError, EOFError, pickle.UnpicklingError) as trouble:
             raise LightfastError(
                 f"A temporary file in {tempfile.gettempdir()} cannot be read again: {trouble}. Nothing was recorded; "

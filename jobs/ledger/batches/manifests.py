@@ -18,13 +18,13 @@ from jobs.ledger.accounts import conditions
 from jobs.ledger.batches import adopted, appended, failure_breaker
 from jobs.ledger.batches.appended import NO_JOB, columns_of_both, has_images
 from jobs.ledger.batches.batches import batch_of, demand_whole, number_jobs, upsert_batch
-from jobs.ledger.batches.plain_rows import COLUMNS, PlainRow, images_of, plain, row_of, values_asked
+from jobs.ledger.batches.plain_rows import COLUMNS, PlainRows, values_asked
 from jobs.ledger.batches.values import Batch, KnownRow, NewBatch, Row
 from jobs.ledger.claims import copy_failures
 from jobs.ledger.claims.reuse import FewerToReuse, ReuseOptions, allot, give_back, whole_earlier
 from jobs.ledger.database.events import job_event, write_events
-from jobs.ledger.database.many import insert_many
-from jobs.ledger.database.schema import ASKED, IS_CURRENT, earlier_requests, images, jobs
+from jobs.ledger.database.many import TOGETHER, Inserter
+from jobs.ledger.database.schema import ASKED, IS_CURRENT, batches, earlier_requests, images, jobs
 from jobs.ledger.schedules.firings import attach, forget_seen
 from jobs.ledger.schedules.values import Attachment
 from jobs.policy.failover import Failover
@@ -121,25 +121,32 @@ class RecordOptions:
     attachment: Attachment | None = None  # the schedule's time that it is recorded for
 
 
+def is_new(tx: Connection, name: str) -> bool:
+    """Whether no batch has this name yet."""
+    return not tx.execute(select(exists().where(batches.c.name == name))).scalar()
+
+
 def record_manifest(
-    tx: Connection, new: NewBatch, rows: Iterable[Row | PlainRow], options: RecordOptions, now: float
+    tx: Connection, new: NewBatch, rows: Iterable[Row] | Iterable[PlainRows], options: RecordOptions, now: float
 ) -> Batch:
     """Records the newest manifest of a batch; returns the batch."""
     batch_id = upsert_batch(tx, new, now)
     demand_whole(tx, batch_id)
     options = replace(options, stays=new.failover is Failover.OFF)
     if options.append:
-        rows = appended.placed(tx, batch_id, map(_row, rows))
+        rows = appended.placed(tx, batch_id, _each(rows))
     else:
         tx.execute(delete(jobs).where(jobs.c.batch_id == batch_id, jobs.c.state.in_(NO_JOB), ~has_images()))
         tx.execute(update(jobs).where(jobs.c.batch_id == batch_id).values(position=None))
-    stream, given_back = iter(rows), 0
-    is_new = not tx.execute(select(exists().where(jobs.c.batch_id == batch_id))).scalar()
-    while chunk := list(islice(stream, _CHUNK)):
-        if is_new:
-            _insert_rows(tx, batch_id, [plain(row) if isinstance(row, Row) else row for row in chunk])
-        else:
-            given_back += _record_chunk(tx, batch_id, list(map(_row, chunk)), options, now)
+    given_back, new_rows = 0, _NewRows(tx, batch_id)
+    if tx.execute(select(exists().where(jobs.c.batch_id == batch_id))).scalar():
+        stream = _each(rows)
+        while chunk := list(islice(stream, _CHUNK)):
+            given_back += _record_chunk(tx, new_rows, chunk, options, now)
+    else:
+        for some in _together(rows):
+            new_rows.insert(some)
+    new_rows.end()
     if given_back < options.given_back:
         raise FewerToReuse
     given = allot(tx, batch_id, options.reuse, now) if options.reuse else None
@@ -155,16 +162,36 @@ def record_manifest(
     return batch_of(tx, batch_id)
 
 
-def _row(row: Row | PlainRow) -> Row:
-    return row if isinstance(row, Row) else row_of(row)
+def _each(rows: Iterable[Row | PlainRows]) -> Iterator[Row]:
+    for one in rows:
+        if isinstance(one, Row):
+            yield one
+        else:
+            yield from one
 
 
-def _record_chunk(tx: Connection, batch_id: int, chunk: list[Row], options: RecordOptions, now: float) -> int:
+def _together(rows: Iterable[Row | PlainRows]) -> Iterator[PlainRows]:
+    single: list[Row] = []
+    for one in rows:
+        if isinstance(one, PlainRows):
+            yield one
+            continue
+        single.append(one)
+        if len(single) == TOGETHER:
+            yield PlainRows.of(single)
+            single = []
+    if single:
+        yield PlainRows.of(single)
+
+
+def _record_chunk(tx: Connection, new_rows: _NewRows, chunk: list[Row], options: RecordOptions, now: float) -> int:
     """How many rows have the images back that they had with their request."""
+    batch_id = new_rows.batch_id
     existing = _on_record(tx, batch_id, [row.key for row in chunk])
     as_they_were = _bad_now(chunk, existing, options)
     fresh = [row for row in chunk if row.state in NO_JOB or row.key not in existing]
-    _insert_rows(tx, batch_id, [plain(row) for row in fresh if row.position not in as_they_were])
+    if inserted := [row for row in fresh if row.position not in as_they_were]:
+        new_rows.insert(PlainRows.of(inserted))
     _leave(tx, list(as_they_were.values()), existing, options)
     again = [(row, existing[row.key]) for row in chunk if row.state not in NO_JOB and row.key in existing]
     _place(tx, again, options)
@@ -239,17 +266,30 @@ class ChangedRows(Exception):
         self.count = count
 
 
-def _insert_rows(tx: Connection, batch_id: int, rows: Sequence[PlainRow]) -> None:
-    if not rows:
-        return
-    numbered = list(enumerate(rows, start=number_jobs(tx, batch_id, len(rows))))
-    insert_many(tx, jobs, ("id", "batch_id", *COLUMNS), [(number, batch_id, *row) for number, row in numbered])
-    missing = ImageState.MISSING.value
-    slots = [(batch_id, number, 1, slot, missing) for number, row in numbered for slot in range(images_of(row))]
-    insert_many(tx, images, _SLOT, slots)
+class _NewRows:
+    """The new rows of a batch with their empty slots; whoever has it is the only one that numbers jobs of the batch."""
 
+    def __init__(self, tx: Connection, batch_id: int) -> None:
+        self._tx, self.batch_id = tx, batch_id
+        self._jobs = Inserter(tx, jobs, ("id", "batch_id", *COLUMNS))
+        self._images = Inserter(tx, images, ("batch_id", "job_id", "revision", "slot", "state"))
+        self._first = self._next = number_jobs(tx, batch_id, 0)
 
-_SLOT = ("batch_id", "job_id", "revision", "slot", "state")
+    def insert(self, rows: PlainRows) -> None:
+        """The next ones."""
+        numbers = range(self._next, self._next + rows.count)
+        self._next += rows.count
+        self._jobs.insert(rows.count, (numbers, (self.batch_id,), *rows.columns))
+        asked = rows.images()
+        for slot in range(max(asked)):
+            owners: Sequence[int] = numbers
+            if len(asked) == rows.count:
+                owners = [number for number, wanted in zip(numbers, asked, strict=True) if wanted > slot]
+            self._images.insert(len(owners), ((self.batch_id,), owners, (1,), (slot,), (ImageState.MISSING.value,)))
+
+    def end(self) -> None:
+        """All rows are there: their numbers are taken."""
+        number_jobs(self._tx, self.batch_id, self._next - self._first)
 
 
 def _asked(row: Row) -> dict[str, Any]:

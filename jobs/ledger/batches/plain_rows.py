@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Any, Self
 
 from jobs.ledger.batches.appended import NO_JOB, shown_key, stored_key
 from jobs.ledger.batches.values import Row
@@ -50,9 +53,35 @@ def values_asked(row: Row) -> PlainRow:
     )
 
 
-def images_of(values: PlainRow) -> int:
-    """How many images a row asks for; 0: it is no job."""
-    return 0 if values[_REQUEST] is None else values[_N]
+@dataclass(frozen=True, slots=True)
+class PlainRows:
+    """Rows that follow each other, by column: most columns have the same value in all of them, which is kept once."""
+
+    count: int
+    columns: tuple[Sequence[Any], ...]  # as `COLUMNS`; each with a value for every row, or one for all
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> Self:
+        """At least one row."""
+        return cls(len(rows), tuple(map(_once, zip(*map(plain, rows), strict=True))))
+
+    def __iter__(self) -> Iterator[Row]:
+        every = [column if len(column) == self.count else repeat(column[0], self.count) for column in self.columns]
+        return map(row_of, zip(*every, strict=True))
+
+    def images(self) -> Sequence[int]:
+        """How many images each row asks for, or all: one number then. 0: it is no job."""
+        requests, numbers = self.columns[_REQUEST], self.columns[_N]
+        if None not in requests:
+            return numbers
+        if len(requests) == 1:
+            return (0,)
+        every = numbers if len(numbers) == self.count else repeat(numbers[0], self.count)
+        return [0 if request is None else n for request, n in zip(requests, every, strict=True)]
+
+
+def _once(column: tuple[Any, ...]) -> tuple[Any, ...]:
+    return column[:1] if column.count(column[0]) == len(column) else column
 
 
 def row_of(values: PlainRow) -> Row:

@@ -18,7 +18,7 @@ from jobs.ledger.batches import (
     verification,
 )
 from jobs.ledger.batches.adopted_values import AdoptedRow
-from jobs.ledger.batches.plain_rows import PlainRow
+from jobs.ledger.batches.plain_rows import PlainRows
 from jobs.ledger.batches.values import (
     Batch,
     ImageFlags,
@@ -120,7 +120,7 @@ class BatchVerbs:
     def record_manifest(  # noqa: PLR0913  the manifest, and how it is recorded
         self,
         new: NewBatch,
-        rows: Iterable[Row | PlainRow],
+        rows: Iterable[Row] | Iterable[PlainRows],
         *,
         redo_changed: bool = False,
         keep_changed: bool = False,
@@ -145,6 +145,10 @@ class BatchVerbs:
             given_back=given_back,
             attachment=attachment,
         )
+        if self._database.read(manifests.is_new, new.name):
+            with self._database.filling() as tx:
+                if manifests.is_new(tx, new.name):  # else another process was first
+                    return manifests.record_manifest(tx, new, rows, options, now)
         with self._database.writing() as tx:
             return manifests.record_manifest(tx, new, rows, options, now)
 

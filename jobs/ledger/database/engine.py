@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from sqlalchemy import (
     URL,
@@ -80,6 +80,27 @@ class Database:
         """A writing transaction: BEGIN IMMEDIATE on SQLite, so it never finds out late that it may not write."""
         with self.lock if self.is_sqlite else contextlib.nullcontext(), self.writer.begin() as connection:
             yield connection
+
+    @contextlib.contextmanager
+    def filling(self) -> Iterator[Connection]:
+        """A writing transaction for a mass of new rows that refer to each other, and to what it writes itself.
+
+        SQLite does not look up what each row refers to. Where it does, it also saves, before each statement of many
+        rows, every page that this changes, so as to undo the statement alone: more bytes than the rows have.
+        """
+        if not self.is_sqlite:
+            with self.writing() as connection:
+                yield connection
+            return
+        with self.lock, self.writer.connect() as connection:
+            driver = cast("Any", connection.connection.driver_connection)
+            driver.execute("PRAGMA foreign_keys=OFF")  # before the transaction: within one it does nothing
+            try:
+                with connection.begin():
+                    yield connection
+            finally:
+                if not connection.invalidated:
+                    driver.execute("PRAGMA foreign_keys=ON")
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:

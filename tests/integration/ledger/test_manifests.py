@@ -11,13 +11,14 @@ import sys
 import threading
 
 import pytest
-from sqlalchemy import create_engine, inspect, select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import create_engine, event, insert, inspect, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import NullPool
 
 from jobs.errors import LedgerBusy, LightfastError, WrongSchema
 from jobs.facts import SubmitAccepted
 from jobs.ledger import is_away, open_ledger
+from jobs.ledger.batches import manifests
 from jobs.ledger.batches.manifests import ChangedRows
 from jobs.ledger.batches.values import Row
 from jobs.ledger.database import engine, migrations, opening, schema
@@ -64,6 +65,76 @@ def test_each_row_of_a_long_manifest_is_on_record_as_it_was_planned(ledger):
     known = ledger.batches.known(1, [row.key for row in made])
     assert {key: row.free for key, row in known.items()} == {row.key: row.request.n for row in made}
     assert [result.line for result in ledger.reports.results("spring")] == [row.line for row in planned]
+
+
+def test_rows_that_are_alike_for_a_while_only_are_on_record_as_they_were_planned(ledger):
+    """What many rows have in common is handed over once, by a statement of its own for each set of such columns."""
+    alike = [stocked_ledger.row(position) for position in range(500)]
+    unlike = [stocked_ledger.row(position, n=position % 2 + 1) for position in range(500, 1_000)]
+    priced = [dataclasses.replace(stocked_ledger.row(position), price=position) for position in range(1_000, 1_500)]
+    planned = [*alike, *unlike, *(stocked_ledger.row(position) for position in range(1_500, 2_100)), *priced]
+    planned = [dataclasses.replace(row, position=position, key=f"r{position}") for position, row in enumerate(planned)]
+    inserted = set()
+    event.listen(ledger._database.writer, "before_cursor_execute", lambda *told: inserted.add(told[2]))
+
+    ledger.batches.record_manifest(stocked_ledger.new_batch(), planned, now=NOW)
+
+    with ledger._database.reading() as tx:
+        on_record = tx.execute(select(schema.jobs).order_by(schema.jobs.c.id)).all()
+        slots = tx.execute(select(schema.images.c.job_id, schema.images.c.slot)).all()
+    assert [(row.key, row.price, row.n, row.request) for row in on_record] == [
+        (row.key, row.price, row.request.n, row.request.to_json()) for row in planned
+    ]
+    wanted = [(job.id, slot) for job, row in zip(on_record, planned, strict=True) for slot in range(row.request.n)]
+    assert sorted(map(tuple, slots)) == wanted
+    assert len([text for text in inserted if text.startswith("INSERT OR FAIL INTO jobs")]) <= 4
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_sqlite_looks_up_what_rows_refer_to_again_after_a_new_batch_was_recorded(sqlite_ledger_url, fails):
+    def planned():
+        yield from stocked_ledger.rows(600)
+        if fails:
+            raise KeyboardInterrupt
+
+    with contextlib.closing(open_ledger(sqlite_ledger_url)) as ledger:
+        with pytest.raises(KeyboardInterrupt) if fails else contextlib.nullcontext():
+            ledger.batches.record_manifest(stocked_ledger.new_batch(), planned(), now=NOW)
+
+        assert len(ledger.batches.all()) == (0 if fails else 1)
+        with ledger._database.reading() as tx:
+            assert tx.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+        with pytest.raises(IntegrityError), ledger._database.writing() as tx:
+            tx.execute(insert(schema.images).values(batch_id=7, job_id=7, revision=1, slot=0, state="missing"))
+
+
+def test_a_row_that_sqlite_refuses_leaves_nothing_of_the_manifest(sqlite_ledger_url):
+    planned = stocked_ledger.rows(1_200)
+    planned[1_100] = dataclasses.replace(planned[1_100], key=planned[3].key)
+
+    with contextlib.closing(open_ledger(sqlite_ledger_url)) as ledger:
+        with pytest.raises(IntegrityError):
+            ledger.batches.record_manifest(stocked_ledger.new_batch(), planned, now=NOW)
+
+        assert ledger.batches.find("spring") is None
+        with ledger._database.reading() as tx:
+            assert tx.execute(select(schema.jobs.c.id)).all() == tx.execute(select(schema.images.c.id)).all() == []
+
+
+def test_a_batch_that_another_process_records_first_is_recorded_onto(ledger, monkeypatch):
+    """Between the look whether it is new and the lock."""
+    look, looks = manifests.is_new, []
+
+    def is_new(tx, name):
+        looks.append(name)
+        return len(looks) == 1 or look(tx, name)
+
+    ledger.batches.record_manifest(stocked_ledger.new_batch(), stocked_ledger.rows(3), now=NOW)
+    monkeypatch.setattr(manifests, "is_new", is_new)
+    ledger.batches.record_manifest(stocked_ledger.new_batch(), stocked_ledger.rows(5), now=NOW)
+
+    assert len(looks) == 2
+    assert len(keys(ledger)) == 5
 
 
 def test_a_row_that_postgresql_refuses_is_an_error_of_the_ledger_and_nothing_is_recorded(postgres_ledger_url):
