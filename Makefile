@@ -60,8 +60,8 @@ cluster: $(READY)  ## the Procfile's processes here, with Redis, PostgreSQL and 
 soak: $(READY)  ## kill everything at random while the sandbox counts charges; half an hour
 	@$(BIN)/python -m tests.soak
 
-bench: $(READY)  ## measure: rows planned a second, CPU per image
-	@$(BIN)/python -m benchmarks
+bench: $(READY)  ## measure everything, and write docs/performance.md from it; ONLY="start plan": those alone
+	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
 constraints: $(READY)  ## pin the newest versions in constraints.txt
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --all-extras --no-header --no-annotate pyproject.toml -o constraints.txt

@@ -1,9 +1,10 @@
 """CPU per image of a cluster of two Celery workers, beside a naive Celery worker (`benchmarks.naive_celery`).
 
 Counted is what a side needs: workers, beat, PostgreSQL, Redis (Valkey), and the command that hands in the rows; the
-stand-in is not. Each round starts both sides anew, one after the other, and gives each three batches: a short one to
-warm up, a short one and a long one. The cost of one image more is the long one less the second, over the difference.
-PostgreSQL syncs its commits to disk, as it does by default. Linux only.
+stand-in is not. PostgreSQL tells what an image adds to it: transactions, WAL, size. Each round starts both sides anew,
+one after the other, and gives each three batches: a short one to warm up, a short one and a long one. The cost of one
+image more is the long one less the second, over the difference. PostgreSQL syncs its commits to disk, as it does by
+default. Linux only.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import psycopg
+
 from benchmarks import naive_celery
 from benchmarks.bare import KEYS
 from benchmarks.cpu import SIZE, asked, manifest, server, settings, spread
-from benchmarks.measure import LIGHTFAST, Took, clean_environment, cpu_below, python, run, show
+from benchmarks.measure import LIGHTFAST, Findings, Lines, Took, clean_environment, cpu_below, python, run, show
 from sandbox import servers
 from sandbox.cluster import Member, members
 
@@ -31,6 +34,13 @@ WORKERS = 2
 #: Seconds until workers take messages; after the last put, in which what is known about images is recorded.
 STARTED, SETTLED = 5.0, 3.0
 LONGEST = 1_800.0  # seconds a batch may take
+
+#: What is read from PostgreSQL: its transactions, bytes of WAL, bytes of the database.
+WRITTEN = {
+    "transactions": "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()",
+    "wal_bytes": "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')",
+    "ledger_bytes": "SELECT pg_database_size(current_database())",
+}
 
 #: The naive worker's pool and concurrency: what costs least CPU an image here, of those in `CHOICES`.
 NAIVE_POOL = ("threads", 8)
@@ -43,10 +53,18 @@ class Side:
 
     parts: Mapping[str, set[int]]  # process ids; all below them count, too
     hand_in: Callable[[Path], Took]
+    database: str | None = None  # its URL, where there is one
 
     def spent(self) -> dict[str, float]:
         """CPU seconds of each part until now."""
         return {name: cpu_below(pids) for name, pids in self.parts.items()}
+
+    def written(self) -> dict[str, float]:
+        """What the database has counted until now, by the names in `WRITTEN`."""
+        if self.database is None:
+            return {}
+        with psycopg.connect(self.database, autocommit=True) as connection:
+            return {name: float(connection.execute(query).fetchone()[0]) for name, query in WRITTEN.items()}  # type: ignore[index]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +75,14 @@ class Cost:
     cpu: Mapping[str, float]  # seconds, by part
     wall: float  # seconds, from the first message to the last put
     polls: int
+    written: Mapping[str, float]
 
 
 Rounds = list[tuple[Cost, Cost]]  # each round's short and long batch
 Start = Callable[[str, Path], contextlib.AbstractContextManager[Side]]  # by the stand-in's URL and a folder
 
 
-def measure(few: int, many: int, *, rounds: int = 3) -> list[tuple[str, str]]:
+def measure(few: int, many: int, *, rounds: int = 3) -> Findings:
     """Both sides in turns."""
     costs: dict[str, Rounds] = {"naive": [], "lightfast": []}
     sides: dict[str, Start] = {"naive": naive, "lightfast": lightfast}
@@ -72,13 +91,32 @@ def measure(few: int, many: int, *, rounds: int = 3) -> list[tuple[str, str]]:
             for name, start in sides.items():
                 costs[name].append(_round(start, url, few, many))
     ratios = [_marginal(theirs) / _marginal(ours) for theirs, ours in zip(*costs.values(), strict=True)]
-    return [
+    written = {name: median(_written(pair, name) for pair in costs["lightfast"]) for name in WRITTEN}
+    lines = [
         *(line for name, found in costs.items() for line in _told(name, found)),
         ("images per CPU second, lightfast / naive", spread(ratios)),
+        ("lightfast: transactions an image", f"{written['transactions']:.2f}"),
+        ("lightfast: WAL an image", f"{written['wal_bytes'] / 1000:.1f} kB"),
+        ("lightfast: growth of the database an image", f"{written['ledger_bytes'] / 1000:.1f} kB"),
     ]
+    return Findings(lines=lines, numbers={**_numbers(costs), **written})
 
 
-def choose(few: int, many: int, *, rounds: int) -> list[tuple[str, str]]:
+def _numbers(costs: Mapping[str, Rounds]) -> dict[str, float]:
+    """The rest: Redis, beat, and the command that hands in."""
+    ours = costs["lightfast"]
+    parts = {part: median(_marginal(pair, part) for pair in ours) for part in ours[0][0].cpu}
+    return {
+        "naive_ms": median(map(_marginal, costs["naive"])),
+        "naive_per_second": _pace(costs["naive"]),
+        "workers_ms": parts.pop("workers"),
+        "postgresql_ms": parts.pop("PostgreSQL"),
+        "rest_ms": sum(parts.values()),
+        "per_second": _pace(ours),
+    }
+
+
+def choose(few: int, many: int, *, rounds: int) -> Lines:
     """The naive worker alone, in turns with each pool and concurrency that its author would try."""
     costs: dict[str, Rounds] = {f"{pool}, {concurrency} each": [] for pool, concurrency in CHOICES}
     with server(SIZE) as url:
@@ -101,7 +139,7 @@ def _round(start: Start, url: str, few: int, many: int) -> tuple[Cost, Cost]:
 
 def _batch(side: Side, url: str, rows: Path, images: int) -> Cost:
     asked(url, "counts")
-    began, before = time.monotonic(), side.spent()
+    began, before, written = time.monotonic(), side.spent(), side.written()
     handing_in = side.hand_in(rows)
     while asked(url, "made")["images"] < images:
         if time.monotonic() > began + LONGEST:
@@ -113,13 +151,25 @@ def _batch(side: Side, url: str, rows: Path, images: int) -> Cost:
     counts, made = asked(url, "counts"), asked(url, "window")["images"]
     if (made, counts["submits"]) != (images, images):
         sys.exit(f"{images} images were wanted, {made} made, {counts['submits']} paid for")
-    return Cost(images=images, cpu={**cpu, "handing in": handing_in.cpu}, wall=wall, polls=counts["polls"])
+    return Cost(
+        images=images,
+        cpu={**cpu, "handing in": handing_in.cpu},
+        wall=wall,
+        polls=counts["polls"],
+        written={name: count - written[name] for name, count in side.written().items()},
+    )
 
 
 def _marginal(pair: tuple[Cost, Cost], part: str = "") -> float:
     """Milliseconds one image more costs, in one part or all."""
     short, long = ({name: cpu for name, cpu in cost.cpu.items() if part in ("", name)} for cost in pair)
     return (sum(long.values()) - sum(short.values())) / (pair[1].images - pair[0].images) * 1000
+
+
+def _written(pair: tuple[Cost, Cost], name: str) -> float:
+    """What one image more adds to the database."""
+    short, long = pair
+    return (long.written[name] - short.written[name]) / (long.images - short.images)
 
 
 def _spread_of(rounds: Rounds) -> str:
@@ -171,6 +221,7 @@ def lightfast(url: str, folder: Path) -> Iterator[Side]:
                     folder=folder,
                     env=more,
                 ),
+                database=database.url,
             )
 
 
@@ -236,7 +287,7 @@ def main() -> None:
         show("CPU of one image more of the naive worker", choose(given.few, given.many, rounds=given.rounds))
         return
     title = f"CPU per image (two Celery workers, 200 kB images, S3), medians of {given.rounds} rounds"
-    show(title, measure(given.few, given.many, rounds=given.rounds))
+    show(title, measure(given.few, given.many, rounds=given.rounds).lines)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from statistics import median
 
 from benchmarks import cadence
 from benchmarks.bare import KEYS
-from benchmarks.measure import LIGHTFAST, ROOT, Took, python, run, show
+from benchmarks.measure import LIGHTFAST, ROOT, Findings, Took, python, run, show
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ class Place:
 Side = Callable[[int, Place], Took]  # by images
 
 
-def measure(few: int, many: int, *, rounds: int = 5, to: str = "s3") -> list[tuple[str, str]]:
+def measure(few: int, many: int, *, rounds: int = 5, to: str = "s3") -> Findings:
     """Both sides in turns, few images and many, at one server."""
     sides = {"bare": _bare, "lightfast": _lightfast}
     costs: dict[str, list[tuple[Cost, Cost]]] = {name: [] for name in sides}
@@ -70,7 +70,10 @@ def measure(few: int, many: int, *, rounds: int = 5, to: str = "s3") -> list[tup
         for _ in range(rounds):
             for name, side in sides.items():
                 costs[name].append((_cost(side, few, url, to), _cost(side, many, url, to)))
-    return [line for name, pairs in costs.items() for line in _told(name, pairs)] + _ratios(costs)
+    return Findings(
+        lines=[line for name, pairs in costs.items() for line in _told(name, pairs)] + _ratios(costs),
+        numbers={f"{name}_ms": median(map(marginal, pairs)) for name, pairs in costs.items()},
+    )
 
 
 def marginal(pair: tuple[Cost, Cost]) -> float:
@@ -177,7 +180,7 @@ def main() -> None:
     options.add_argument("--to", choices=DESTINATIONS, default="s3")
     given = options.parse_args()
     title = f"CPU per image (SQLite, 200 kB images, {given.to}), medians of {given.rounds} rounds"
-    show(title, measure(given.few, given.many, rounds=given.rounds, to=given.to))
+    show(title, measure(given.few, given.many, rounds=given.rounds, to=given.to).lines)
 
 
 if __name__ == "__main__":

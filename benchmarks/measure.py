@@ -7,12 +7,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 #: The interpreter's folder holds the `lightfast` command of the same installation.
 LIGHTFAST = str(Path(sys.executable).with_name("lightfast"))
 ROOT = Path(__file__).parent.parent
+
+
+#: What a table says: a name and a figure with its unit, each.
+Lines = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What a benchmark found: lines for people, and the numbers that `benchmarks.plot` and `benchmarks.scale` need."""
+
+    lines: Lines
+    numbers: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

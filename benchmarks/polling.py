@@ -380,9 +380,24 @@ def _drawn(draw: Draw, steps: int = 200) -> list[float]:
 # -- for real ------------------------------------------------------------------------------------------------------
 
 
-def real(
-    provider: str, images: int, places: int, polling: str = "prompt", limit: float | None = None
-) -> list[tuple[str, str]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealRun:
+    """What a run against the stand-in came to."""
+
+    label: str
+    whole: Figures
+    second_half: Figures
+    of_least: float  # its time, as a multiple of the least possible
+    refused: int  # 429s
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        """Lines of a table."""
+        yield self.label, str(self.whole)
+        yield f"{self.label}: the second half", str(self.second_half)
+        yield f"{self.label}: time, of the least possible", f"{self.of_least:.2f}; {self.refused} 429s"
+
+
+def real(provider: str, images: int, places: int, polling: str = "prompt", limit: float | None = None) -> RealRun:
     """`lightfast run` against the stand-in, from an empty ledger on; the stand-in counts.
 
     `limit`: polls a second that the stand-in answers; the rest gets a 429.
@@ -409,11 +424,13 @@ def real(
         found = list(_found(Path(folder) / "lightfast.db", tasks, polls))
     allowed = f", {limit:g} polls a second" if limit else ""
     label = f"{provider}, uniform 5-20 s, {polling}, {images} images, {places} in flight{allowed}"
-    return [
-        (label, str(Figures.of(found))),
-        (f"{label}: the second half", str(Figures.of(found[len(found) // 2 :]))),
-        (f"{label}: time, of the least possible", f"{_time_of_all(tasks, places):.2f}; {refused} 429s"),
-    ]
+    return RealRun(
+        label=label,
+        whole=Figures.of(found),
+        second_half=Figures.of(found[len(found) // 2 :]),
+        of_least=_time_of_all(tasks, places),
+        refused=refused,
+    )
 
 
 def _time_of_all(tasks: Sequence[dict[str, Any]], places: int) -> float:
@@ -479,7 +496,8 @@ def main() -> None:
     show("Polls and lateness, in virtual time", measure(given.images, given.seeds, bound=given.bound))
     if given.real:
         slow = real("maxapi.io", BATCH, PLACES, limit=10.0)
-        show("For real", [*real("maxapi.io", BATCH, PLACES), *slow, *real("apimaster", 800, MANY)])
+        runs = (real("maxapi.io", BATCH, PLACES), slow, real("apimaster", 800, MANY))
+        show("For real", [line for each in runs for line in each.lines()])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.manifests import PROMPT, SETTINGS, manifest
-from benchmarks.measure import Took, python, run, show
+from benchmarks.measure import Findings, Took, python, run, show
 from sandbox.servers import postgres
 
 MB = 1_000_000
@@ -39,15 +39,18 @@ class Recorded:
             yield f"{self.rows:,} rows: ledger", f"{self.size / self.rows:.0f} bytes a row"
 
 
-def measure(few: int, many: int, *, postgresql: bool = False) -> list[tuple[str, str]]:
+def measure(few: int, many: int, *, postgresql: bool = False) -> Findings:
     """Each manifest into a new ledger."""
-    lines = []
+    recorded = []
     for rows in (few, many):
         with tempfile.TemporaryDirectory() as name, _database(postgresql=postgresql) as url:
             folder = Path(name)
             (folder / "lightfast.toml").write_text(f"{url}{SETTINGS}", encoding="utf-8")
-            lines += list(fill(manifest(folder, rows), folder, rows).lines())
-    return lines
+            recorded.append(fill(manifest(folder, rows), folder, rows))
+    return Findings(
+        lines=[line for each in recorded for line in each.lines()],
+        numbers={"rows_per_second": recorded[-1].rows / recorded[-1].wall},
+    )
 
 
 @contextlib.contextmanager
@@ -74,8 +77,8 @@ def main() -> None:
     options.add_argument("--postgresql", action="store_true")
     given = options.parse_args()
     where = "PostgreSQL" if given.postgresql else "SQLite"
-    lines = measure(given.few, given.many, postgresql=given.postgresql)
-    show(f"Recording ({where}, CSV of five columns, a template prompt)", lines)
+    found = measure(given.few, given.many, postgresql=given.postgresql)
+    show(f"Recording ({where}, CSV of five columns, a template prompt)", found.lines)
 
 
 if __name__ == "__main__":

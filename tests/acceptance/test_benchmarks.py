@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from benchmarks import cluster_cpu, copying, cpu, export, flood, plan, polling, recording, start, webhooks
+from benchmarks import cluster_cpu, copying, cpu, export, flood, place_bound, plan, polling, recording, start, webhooks
 
 
 @pytest.mark.long
@@ -19,7 +19,7 @@ def test_planning_is_measured_with_a_new_ledger_and_a_filled_one():
 @pytest.mark.long
 @pytest.mark.parametrize("postgresql", [False, True])
 def test_recording_is_measured_by_wall_and_by_cpu(postgresql):
-    found = dict(recording.measure(20, 600, postgresql=postgresql))
+    found = dict(recording.measure(20, 600, postgresql=postgresql).lines)
 
     assert {"20 rows: CPU", "600 rows: wall", "600 rows: peak memory"} <= found.keys()
 
@@ -27,7 +27,7 @@ def test_recording_is_measured_by_wall_and_by_cpu(postgresql):
 @pytest.mark.long
 @pytest.mark.parametrize("to", cpu.DESTINATIONS)
 def test_both_sides_of_the_comparison_make_the_same_requests(to):
-    found = dict(cpu.measure(2, 6, rounds=1, to=to))
+    found = dict(cpu.measure(2, 6, rounds=1, to=to).lines)
 
     assert [value.split(",")[0] for name, value in found.items() if "polls an image" in name] == ["2.00", "2.00"]
     assert re.fullmatch(r"\d+\.\d\d \(\d+\.\d\d to \d+\.\d\d\)", found["ratio, with the start"])
@@ -35,10 +35,12 @@ def test_both_sides_of_the_comparison_make_the_same_requests(to):
 
 @pytest.mark.long
 def test_a_cluster_and_a_naive_worker_make_the_same_requests():
-    found = dict(cluster_cpu.measure(2, 6, rounds=1))
+    findings = cluster_cpu.measure(2, 6, rounds=1)
+    found = dict(findings.lines)
 
     assert [value.split(",")[0] for name, value in found.items() if "polls an image" in name] == ["2.00", "2.00"]
     assert {"naive: ... workers", "lightfast: ... PostgreSQL"} <= set(found)
+    assert {"workers_ms", "postgresql_ms", "rest_ms", "naive_ms", *cluster_cpu.WRITTEN} <= set(findings.numbers)
 
 
 @pytest.mark.long
@@ -80,6 +82,16 @@ def test_polls_and_lateness_are_measured_for_each_kind_of_durations():
 
     assert len(found) == 4 * len(polling.DURATIONS) + 1
     assert all(re.match(r"\d+\.\d\d polls, \d+\.\d% late", line) for line in found.values())
+
+
+@pytest.mark.long
+def test_the_time_of_a_batch_that_waits_for_its_places_is_measured(monkeypatch):
+    monkeypatch.setattr(place_bound, "FEW_POLLS", 20.0)
+
+    findings = place_bound.measure(12, 6, seeds=1)
+
+    assert len(findings.lines) == len(polling.DURATIONS) + 2
+    assert all(number >= 1.0 for number in findings.numbers.values())
 
 
 def test_the_bound_is_that_of_the_schedule_anybody_can_work_out():
