@@ -2,8 +2,9 @@
 
 Most of the CPU of a `put_object` goes into what comes out the same each time: parameters checked, the endpoint found,
 the request written down, the answer parsed. So the request that botocore has sent is kept as a pattern. The next one
-differs in its key, its bytes, a few headers and its signature. botocore's session sends it, so endpoint, certificates,
-proxies and time limits are those of every other request, and the credentials are those that botocore renews.
+differs in its key, its bytes, a few headers and its signature. It goes over a connection that botocore keeps open
+(`worker/storage/s3_connection.py`), or else botocore's session sends it: endpoint, certificates, proxies and time
+limits are those of every other request, and the credentials are those that botocore renews.
 
 A pattern is kept only if it gives the very request, signature and all, that botocore made of the first put: whatever
 is signed or written in another way goes botocore's whole way. So does every put that does not end well at once, with
@@ -28,6 +29,8 @@ from urllib.parse import quote, urlsplit
 
 from botocore.awsrequest import AWSPreparedRequest
 from botocore.exceptions import BotoCoreError, ClientError
+
+from worker.storage import s3_connection
 
 #: Seconds for which all puts go botocore's whole way after one that did not end well: botocore knows how to wait.
 REST = 10.0
@@ -88,17 +91,24 @@ class _Pattern:
             signs_bytes=headers.get("X-Amz-Content-SHA256") != UNSIGNED,
         )
         number, at = headers.get("amz-sdk-invocation-id", ""), headers.get("X-Amz-Date", "")
-        again = pattern.request(content, fields, credentials, sha256="", at=at, number=number)
-        return pattern if (again.url, again.headers) == (made.url, headers) else None
+        again = pattern.headers_of(key, content, fields, credentials, sha256="", at=at, number=number)
+        return pattern if (pattern.url + key, again) == (made.url, headers) else None
 
-    def request(
-        self, content: bytes, fields: Mapping[str, Any], credentials: Any, *, sha256: str, at: str, number: str
-    ) -> AWSPreparedRequest:
-        """Another request of the kind, as botocore would make it. `at`: when it is signed; `number`: its own.
+    def headers_of(  # noqa: PLR0913  each is given by its name
+        self,
+        key: str,
+        content: bytes,
+        fields: Mapping[str, Any],
+        credentials: Any,
+        *,
+        sha256: str,
+        at: str,
+        number: str,
+    ) -> dict[str, str]:
+        """The headers of another request of the kind, as botocore would make them. `key`: as it is in its address.
 
-        `sha256`: of the content, in hex; "": it is not known yet.
+        `sha256`: of the content, in hex; "": it is not known yet. `at`: when it is signed. `number`: the request's own.
         """
-        key = quote(fields["Key"], safe="/~")
         headers = {**self.headers, **_own_headers(fields)}
         headers["X-Amz-Date"] = at
         if credentials.token:
@@ -116,7 +126,15 @@ class _Pattern:
             f"Signature={hmac.digest(signing_key, to_sign.encode(), 'sha256').hex()}"
         )
         headers["amz-sdk-invocation-id"], headers["Content-Length"] = number, str(len(content))
-        return AWSPreparedRequest("PUT", self.url + key, headers, content, stream_output=False)
+        return headers
+
+    def head(self, key: str, headers: Mapping[str, str]) -> bytes:
+        """A request up to its bytes, as it goes out."""
+        lines = [f"{name}: {value}" for name, value in headers.items()]
+        if any("\r" in line or "\n" in line for line in lines):
+            raise ValueError("a header has more than one line")
+        first = (f"PUT {self.path}{key} HTTP/1.1", f"Host: {self.host}", "Accept-Encoding: identity")
+        return "\r\n".join([*first, *lines, "\r\n"]).encode("latin-1")
 
 
 @functools.lru_cache(maxsize=8)
@@ -155,7 +173,9 @@ class RepeatedPuts:
         self._credentials = credentials
         self._sent = _Sent()
         self._patterns: dict[tuple[str, ...], _Pattern | None] = {}
+        self._pool: Any = None  # of open connections; None: the session is to send
         self._rests_until = 0.0
+        self._is_plain = True  # what the server answers can be read here
         # Where botocore itself keeps a rate, each put has to ask it.
         self._is_usable = (client.meta.config.retries or {}).get("mode") != "adaptive"
         client.meta.events.register("before-send.s3.PutObject", self._sent.note)
@@ -184,18 +204,33 @@ class RepeatedPuts:
 
     def _pattern_of(self, made: AWSPreparedRequest, content: bytes, fields: Mapping[str, Any]) -> _Pattern | None:
         try:
-            return _Pattern.of(made, content, fields, self._credentials())
+            pattern = _Pattern.of(made, content, fields, self._credentials())
+            self._pool = s3_connection.pool_of(self._session, made.url) if pattern and self._is_plain else None
         except Exception:  # noqa: BLE001  the object is put: what cannot be read of its request costs CPU alone
             return None
+        return pattern
+
+    @property
+    def _session(self) -> Any:
+        return self._client._endpoint.http_session  # noqa: SLF001  what sends for the client
 
     def _send(self, pattern: _Pattern, content: bytes, fields: Mapping[str, Any], sha256: str) -> int:
         """The status of the answer; 0: none came, or one that is not what its status says."""
         try:
+            key = quote(fields["Key"], safe="/~")
             at = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"  # as signatures have it
             number = str(uuid.uuid4())
-            request = pattern.request(content, fields, self._credentials(), sha256=sha256, at=at, number=number)
-            answer = self._client._endpoint.http_session.send(request)  # noqa: SLF001  what sends for the client
-        except BotoCoreError:
+            credentials = self._credentials()
+            headers = pattern.headers_of(key, content, fields, credentials, sha256=sha256, at=at, number=number)
+            pool = self._pool
+            answer = pool and s3_connection.put(pool, pattern.head(key, headers), content)
+            if answer is None:
+                request = AWSPreparedRequest("PUT", pattern.url + key, headers, content, stream_output=False)
+                sent = self._session.send(request)
+                answer = s3_connection.Answer(int(sent.status_code), sent.content, is_last=False)
+        except s3_connection.OddAnswerError:
+            self._is_plain, self._pool = False, None
             return 0
-        status = int(answer.status_code)
-        return 0 if status == HTTPStatus.OK and b"<Error" in answer.content else status
+        except (BotoCoreError, OSError, ValueError):
+            return 0
+        return 0 if answer.status == HTTPStatus.OK and b"<Error" in answer.body else answer.status
