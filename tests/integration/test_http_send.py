@@ -264,6 +264,22 @@ async def test_an_idle_connection_that_was_closed_meanwhile_is_not_used_for_a_su
         assert server.connections == 2
 
 
+async def test_a_word_before_the_answer_is_passed_over(http):
+    said = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\n{}"
+    async with Server(answering(said)) as server:
+        assert (await send(http, server.url)).response.body == b"{}"
+
+
+async def test_an_address_with_a_password_gives_it_as_it_always_did(http):
+    call = Call(method="GET", path="/v1/tasks/t1")
+    async with Server(answering(OK + b"Content-Length: 2\r\n\r\n{}")) as server:
+        url = server.url.replace("//", "//user:word@")
+        exchange = await http.get(call, base_url=url, key=KEY, key_header="x-api-key", timeout=TIMEOUT)
+
+    assert exchange.response.status == 200
+    assert b"authorization: basic dxnlcjp3b3jk" in server.seen.lower()
+
+
 async def test_the_mark_tells_a_caller_that_cancels(http):
     async with Server(hangs) as server:
         sent_flag = SentFlag()
@@ -280,11 +296,17 @@ async def test_the_mark_tells_a_caller_that_cancels(http):
         assert sent_flag.sent
 
 
-@pytest.mark.parametrize("call", [SUBMIT, POLL], ids=["body", "no body"])
+@pytest.mark.parametrize("call", [SUBMIT, BIG, POLL], ids=["body", "big body", "no body"])
 async def test_the_mark_is_set_before_the_first_byte_leaves(call, monkeypatch):
     """A socket that records the sent flag at each write."""
     http = Http(allow_private_hosts=False)
     sent_flag, at_write = SentFlag(), []
+    whole = asyncio.selector_events._SelectorSocketTransport.write
+    monkeypatch.setattr(
+        asyncio.selector_events._SelectorSocketTransport,
+        "write",
+        lambda self, c: (at_write.append(sent_flag.sent), whole(self, c))[1],
+    )
     write = aiohttp.http_writer.StreamWriter._write
     many = aiohttp.http_writer.StreamWriter._writelines
     monkeypatch.setattr(
@@ -392,7 +414,7 @@ def every_exception():
 
 
 class Raising:
-    """A session whose request ends in a given exception."""
+    """A session whose request ends in a given exception, and its connections."""
 
     def __init__(self, error, *, sent):
         self.error, self.sent = error, sent
@@ -401,18 +423,25 @@ class Raising:
         trace_request_ctx.sent = self.sent
         raise self.error
 
+    async def send(self, *_, leaves, **__):
+        if self.sent:
+            leaves()
+        raise self.error
 
+
+@pytest.mark.parametrize("call", [SUBMIT, BIG], ids=["small", "big"])
 @pytest.mark.parametrize("sent", [True, False])
-async def test_no_library_exception_leaves_the_transport_and_the_class_agrees_with_the_mark(sent):
+async def test_no_library_exception_leaves_the_transport_and_the_class_agrees_with_the_mark(sent, call):
     classes = every_exception()
     assert len(classes) > 30
     for known in classes:
         named = type(known.__name__, (known,), {"__str__": lambda _: "as told"})
         error = named.__new__(named)  # whatever its constructor wants
-        transport = SessionTransport(lambda e=error: Raising(e, sent=sent), connect_timeout=AT_LAST)
+        raising = Raising(error, sent=sent)
+        transport = SessionTransport(lambda r=raising: r, direct=lambda r=raising: r, connect_timeout=AT_LAST)
         http = Http(allow_private_hosts=False, transport=transport)
 
-        exchange = await http.send(SUBMIT, base_url="http://x", key=KEY, key_header="Authorization", timeout=TIMEOUT)
+        exchange = await http.send(call, base_url="http://x", key=KEY, key_header="Authorization", timeout=TIMEOUT)
 
         told = type(truthful(error, SentFlag(sent=sent)))
         assert exchange.sent is sent, known

@@ -11,10 +11,10 @@ import asyncio
 import contextlib
 import io
 import re
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 from urllib.parse import quote, unquote
 
 import aiohttp
@@ -26,6 +26,7 @@ from jobs.settings.model import USER_AGENT
 from jobs.settings.proxies import NO_PROXIES, Proxies, Proxy
 from providers.types import Call, Response
 from worker.http.address_policy import GATE, Gate, checked_socket
+from worker.http.direct import Answer, Direct, is_plain
 from worker.http.multipart import File, encode_form
 from worker.http.proxying import PROXY_AUTHENTICATION, Lookups, ProxyRefusedError, through, trusted_authorities, url_of
 from worker.http.transport import (
@@ -49,8 +50,6 @@ T = TypeVar("T")
 KEEPALIVE = 4.0
 #: Seconds for DNS, TCP and TLS; what fails here is certainly not sent.
 CONNECT_TIMEOUT = 15.0
-#: Seconds a cancelled exchange gets to close its connection.
-GRACE = 1.0
 #: Seconds after the deadline in which an answer that has arrived already is still read.
 LAST_LOOK = 0.05
 #: Grace after the deadline, in seconds. If the process was suspended for more than `SUSPENDED` seconds, a paid answer
@@ -63,6 +62,8 @@ REDIRECTS = 5
 REFERENCE_LIMIT = 50 * 1024 * 1024
 HEADER_LIMIT = 64 * 1024  # bytes of one header; an answer that is paid for should not be lost to aiohttp's 8,190
 CHUNK = 256 * 1024
+#: For calls of providers, which are bounded as a whole; and for downloads.
+CALLS = aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT)
 PATIENCE = aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT, sock_read=SILENCE)
 
 #: What is asked of a CDN that has a picture in several formats: to `*/*` some answer with AVIF.
@@ -160,10 +161,14 @@ class Http:
         self._allow_private = allow_private_hosts
         self._trusted = {_origin(url) for url in trusted_hosts}
         self._made: aiohttp.ClientSession | None = None
+        self._ways: dict[aiohttp.ClientTimeout, Direct] = {}
         self._network: ProviderNetwork = (
             ReplacedNetwork(transport)
             if isinstance(transport, httpx2.AsyncBaseTransport)
-            else transport or SessionTransport(self._session, connect_timeout=CONNECT_TIMEOUT, proxies=proxies)
+            else transport
+            or SessionTransport(
+                self._session, direct=lambda: self._direct(CALLS), connect_timeout=CONNECT_TIMEOUT, proxies=proxies
+            )
         )
 
     # -- provider calls --------------------------------------------------------------------------------------------
@@ -328,24 +333,22 @@ class Http:
     async def _fetch(
         self, url: yarl.URL, into: Sink, limit: int, proxy: Proxy | None, unless: Mapping[str, str]
     ) -> Download | yarl.URL:
+        headers = {**ASKED_FOR, **unless}
+        if not proxy and is_plain(url, b""):
+            direct = await self._direct(PATIENCE).send("GET", url, headers.items(), read_at_once=CHUNK)
+            try:
+                return await _taken(url, direct, into, limit, None, unless)
+            finally:
+                direct.release()
         async with self._session().get(
             url,
-            headers={**ASKED_FOR, **unless},
+            headers=headers,
             allow_redirects=False,
             read_bufsize=CHUNK,
             timeout=PATIENCE,
             proxy=url_of(proxy) if proxy else None,
         ) as answer:
-            if proxy and answer.status == PROXY_AUTHENTICATION:
-                raise ProxyRefusedError(PASSWORD_WANTED)
-            if unless and answer.status == NOT_MODIFIED:
-                return Download(status=answer.status, headers=plain_headers(answer.raw_headers), size=0)
-            if answer.status in REDIRECT:
-                return _next(url, answer.headers.get("location", ""))
-            if answer.status != OK:
-                raise _refusal(answer, await _first_words(answer), proxy)
-            size = await _stream(answer, into, limit)
-            return Download(status=answer.status, headers=plain_headers(answer.raw_headers), size=size)
+            return await _taken(url, answer, into, limit, proxy, unless)
 
     # -- the session -----------------------------------------------------------------------------------------------
 
@@ -361,16 +364,22 @@ class Http:
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": self._user_agent, "Accept": "*/*", "Accept-Encoding": "gzip, deflate"},
-                timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT),
+                timeout=CALLS,
                 trace_configs=[tracing()],
                 max_line_size=HEADER_LIMIT,
                 max_field_size=HEADER_LIMIT,
             )
         return self._made
 
+    def _direct(self, timeout: aiohttp.ClientTimeout) -> Direct:
+        if timeout not in self._ways:
+            self._ways[timeout] = Direct(self._session(), timeout=timeout, header_limit=HEADER_LIMIT)
+        return self._ways[timeout]
+
     async def close(self) -> None:
         """Closes every connection."""
         made, self._made = self._made, None
+        self._ways.clear()
         if made is not None:
             await made.close()
 
@@ -389,31 +398,27 @@ class _BadCallError(Exception):
     """A call that must not be sent."""
 
 
-async def _bounded(work: Coroutine[Any, Any, T], seconds: float) -> T:
+async def _bounded(work: Awaitable[T], seconds: float) -> T:
     """Waits, and cancels only when time is up; what arrived meanwhile still counts."""
     loop = asyncio.get_running_loop()
-    task, end = loop.create_task(work), loop.time() + seconds
+    end, limit = loop.time() + seconds, asyncio.timeout(None)
+
+    def time_is_up() -> None:
+        """A process that was stopped finds its time over and the answer unread."""
+        now = loop.time()
+        limit.reschedule(now + (AFTER_SUSPENSION if now - end > SUSPENDED else LAST_LOOK))
+
     try:
-        await asyncio.wait({task}, timeout=seconds)
-        if not task.done():  # a process that was stopped finds its time over and the answer unread
-            await asyncio.wait({task}, timeout=AFTER_SUSPENSION if loop.time() - end > SUSPENDED else LAST_LOOK)
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task}, timeout=GRACE)
-    finally:
-        if task.done():
-            _retrieve(task)  # when this call is cancelled just then, nobody else asks
-        else:
-            task.cancel()
-            task.add_done_callback(_retrieve)
-    if not task.done() or task.cancelled():
-        raise TimeoutError(f"no whole answer within {seconds:g} s")
-    return task.result()
-
-
-def _retrieve(task: asyncio.Task[T]) -> None:
-    if not task.cancelled():
-        task.exception()
+        async with limit:
+            timer = loop.call_at(end, time_is_up)
+            try:
+                return await work
+            finally:
+                timer.cancel()
+    except TimeoutError as error:
+        if limit.expired():
+            raise TimeoutError(f"no whole answer within {seconds:g} s") from error
+        raise
 
 
 #: Characters from which a key is long enough not to be found in an answer by chance.
@@ -462,10 +467,29 @@ def _reasons(gate: Gate, proxy: Proxy | None) -> Iterator[None]:
         raise FetchError("download_failed", f"{describe(error)}{after}", retryable=True) from error
 
 
-def _refusal(answer: aiohttp.ClientResponse, words: str, proxy: Proxy | None) -> FetchError:
-    status = answer.status
-    message = f"{answer.url.host} answered {status}" + (f': "{words}"' if words else "") + through(proxy)
-    if status == FORBIDDEN and proxy and answer.url.scheme == "http":  # it may be the proxy's, which knows no links
+async def _taken(
+    url: yarl.URL,
+    answer: aiohttp.ClientResponse | Answer,
+    into: Sink,
+    limit: int,
+    proxy: Proxy | None,
+    unless: Mapping[str, str],
+) -> Download | yarl.URL:
+    if proxy and answer.status == PROXY_AUTHENTICATION:
+        raise ProxyRefusedError(PASSWORD_WANTED)
+    if unless and answer.status == NOT_MODIFIED:
+        return Download(status=answer.status, headers=plain_headers(answer.raw_headers), size=0)
+    if answer.status in REDIRECT:
+        return _next(url, answer.headers.get("location", ""))
+    if answer.status != OK:
+        raise _refusal(url, answer.status, await _first_words(answer), proxy)
+    size = await _stream(answer, into, limit)
+    return Download(status=answer.status, headers=plain_headers(answer.raw_headers), size=size)
+
+
+def _refusal(url: yarl.URL, status: int, words: str, proxy: Proxy | None) -> FetchError:
+    message = f"{url.host} answered {status}" + (f': "{words}"' if words else "") + through(proxy)
+    if status == FORBIDDEN and proxy and url.scheme == "http":  # it may be the proxy's, which knows no links
         return FetchError("download_failed", message, retryable=True)
     if status in DEAD_LINK:
         return FetchError("link_dead", message, dead_link=True)
@@ -473,7 +497,7 @@ def _refusal(answer: aiohttp.ClientResponse, words: str, proxy: Proxy | None) ->
     return FetchError("download_failed", message, retryable=retryable)
 
 
-async def _first_words(answer: aiohttp.ClientResponse) -> str:
+async def _first_words(answer: aiohttp.ClientResponse | Answer) -> str:
     """What a refusal says of itself, which is told to people; "" where it says nothing, or not soon."""
     with contextlib.suppress(aiohttp.ClientError, TimeoutError, ConnectionError):
         async with asyncio.timeout(WORDS_WAIT):
@@ -481,7 +505,7 @@ async def _first_words(answer: aiohttp.ClientResponse) -> str:
     return ""
 
 
-async def _stream(answer: aiohttp.ClientResponse, into: Sink, limit: int) -> int:
+async def _stream(answer: aiohttp.ClientResponse | Answer, into: Sink, limit: int) -> int:
     size = 0
     _demand_below(answer.content_length or 0, limit)
     async for part in answer.content.iter_any():

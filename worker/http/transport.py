@@ -1,8 +1,8 @@
 """Provider calls over an aiohttp session, with a truthful error map.
 
 Whether a request left this machine is never read from an exception's class: aiohttp raises one class for a connection
-that was never made and for one that was closed after the whole body was read. It is read from the `Mark`, which
-aiohttp's tracing sets directly before the first byte leaves. Classes only say what happened, for people.
+that was never made and for one that was closed after the whole body was read. It is read from the `SentFlag`, which
+is set directly before the first byte leaves. Classes only say what happened, for people.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 from jobs.formatting import in_words
 from jobs.settings.proxies import NO_PROXIES, Proxies, Proxy
 from providers.types import Response
+from worker.http.direct import Answer, Direct, is_plain
 from worker.http.proxying import PROXY_AUTHENTICATION, ProxyRefusedError, through, url_of
 
 #: Bytes of one answer: four 4k images as base64 are about 130 MB; a paid answer should not be lost to a cap.
@@ -46,6 +47,19 @@ class SentFlag:
     partial: Response | None = None  # what came of an answer that broke off
     may_leave: Callable[[], bool] | None = None  # asked directly before the first byte; None: it may
     too_late: bool = False  # it was asked, and might not
+
+    def leaves(self) -> None:
+        """The first byte leaves now.
+
+        Raises:
+            TooLateError: It may not.
+        """
+        if self.sent:
+            return
+        if self.may_leave is not None and not self.may_leave():
+            self.too_late = True
+            raise TooLateError("the right to send ended while the connection was made")
+        self.sent = True
 
 
 class TooLateError(Exception):
@@ -73,11 +87,8 @@ def _context(trace_request_ctx: SentFlag | None) -> SentFlag:
 
 
 async def _chunk_leaves(_session: aiohttp.ClientSession, sent_flag: object, _params: object) -> None:
-    if isinstance(sent_flag, SentFlag) and not sent_flag.sent:
-        if sent_flag.may_leave is not None and not sent_flag.may_leave():
-            sent_flag.too_late = True
-            raise TooLateError("the right to send ended while the connection was made")
-        sent_flag.sent = True
+    if isinstance(sent_flag, SentFlag):
+        sent_flag.leaves()
 
 
 async def _headers_leave(_session: aiohttp.ClientSession, sent_flag: object, _params: object) -> None:
@@ -98,7 +109,7 @@ class ProviderNetwork(Protocol):
 
 
 class SessionTransport:
-    """Sends over an aiohttp session.
+    """Sends over the connections of an aiohttp session.
 
     POST is never repeated; aiohttp repeats a GET once on a kept connection that proves dead.
     """
@@ -107,10 +118,12 @@ class SessionTransport:
         self,
         session: Callable[[], aiohttp.ClientSession],
         *,
+        direct: Callable[[], Direct],
         connect_timeout: float,
         proxies: Proxies = NO_PROXIES,
     ) -> None:
         self._session = session
+        self._direct = direct
         self._proxies = proxies
         self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout)
 
@@ -134,9 +147,16 @@ class SessionTransport:
         sent_flag: SentFlag,
         proxy: Proxy | None,
     ) -> Response:
+        address = yarl.URL(url, encoded=True)
+        if not proxy and is_plain(address, body):
+            direct = await self._direct().send(method, address, headers, body, leaves=sent_flag.leaves)
+            try:
+                return await _whole(direct, sent_flag)
+            finally:
+                direct.release()
         async with self._session().request(
             method,
-            yarl.URL(url, encoded=True),
+            address,
             headers=headers,
             data=_payload(body),
             allow_redirects=False,
@@ -148,9 +168,7 @@ class SessionTransport:
             if proxy and answer.status == PROXY_AUTHENTICATION and url.startswith("http:"):
                 sent_flag.sent = False  # it went to the proxy, and no further
                 raise ProxyRefusedError(PASSWORD_WANTED)
-            content = await _read(answer, sent_flag)
-            kept = (each for each in answer.raw_headers if each[0].lower() not in REWRITTEN)
-            return Response(status=answer.status, headers=plain_headers(kept), body=content)
+            return await _whole(answer, sent_flag)
 
 
 class ReplacedNetwork:
@@ -189,7 +207,13 @@ def _payload(body: bytes) -> bytes | io.BytesIO | None:
 REWRITTEN = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
 
 
-async def _read(answer: aiohttp.ClientResponse, sent_flag: SentFlag) -> bytes:
+async def _whole(answer: aiohttp.ClientResponse | Answer, sent_flag: SentFlag) -> Response:
+    content = await _read(answer, sent_flag)
+    kept = (each for each in answer.raw_headers if each[0].lower() not in REWRITTEN)
+    return Response(status=answer.status, headers=plain_headers(kept), body=content)
+
+
+async def _read(answer: aiohttp.ClientResponse | Answer, sent_flag: SentFlag) -> bytes:
     parts: list[bytes] = []
     size = 0
     try:
