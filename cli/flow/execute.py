@@ -67,10 +67,11 @@ def work(
     `also`: who is told of it, beside those that the settings name.
     """
     started = time.monotonic()
-    screen = open_screen(quiet=mode.quiet or mode.json, sandbox=settings.is_sandbox, log=settings.log)
+    is_quiet = mode.quiet or mode.json
+    screen = open_screen(quiet=is_quiet, sandbox=settings.is_sandbox, log=settings.log)
     log_events(settings, is_shown=True)  # after the screen, which lets them through above its panel
     try:
-        ending = asyncio.run(_run(settings, ledger, name, limits, screen, also))
+        ending = asyncio.run(_run(settings, ledger, name, limits, screen, also, is_watched=not is_quiet))
     finally:
         screen.close()
     seconds = time.monotonic() - started
@@ -108,8 +109,15 @@ def tell(ended: RunOutcome, ledger: Ledger, mode: OutputMode) -> None:
         show(summary(ended, mode.next, another), sandbox=batch.sandbox)
 
 
-async def _run(
-    settings: Settings, ledger: Ledger, name: str, limits: WorkLimits, screen: Screen, also: Sequence[Channel]
+async def _run(  # noqa: PLR0913  handed on
+    settings: Settings,
+    ledger: Ledger,
+    name: str,
+    limits: WorkLimits,
+    screen: Screen,
+    also: Sequence[Channel],
+    *,
+    is_watched: bool,
 ) -> RunEnding:
     stop = StopSignal()
     _listen(stop, screen)
@@ -123,6 +131,7 @@ async def _run(
             on_progress=screen.show,
             stop=stop,
             held=True,
+            is_watched=is_watched,
         )
     finally:
         await services.close()

@@ -297,3 +297,26 @@ async def test_a_run_touches_the_heartbeat_file_while_its_lanes_look_and_not_whe
 
     assert ended.exit_code == 0
     assert said[0] == ("no look for work came back, though the ledger answers others: copy for 130 s", False)
+
+
+async def test_a_run_that_nobody_watches_counts_less_while_images_come_and_ends_as_soon(tmp_path):
+    counts, took = {}, {}
+    for is_watched in (True, False):
+        folder = tmp_path / str(is_watched)
+        folder.mkdir()
+        services = world(folder, Provider(), submits_per_second=4.0)
+        stock(services, folder, rows(60))
+        count, counts[is_watched] = services.ledger.reports.progress, 0
+        began = services.clock.boot()
+
+        def counted(*given, watched=is_watched, count=count):
+            counts[watched] += 1
+            return count(*given)
+
+        services.ledger.reports.progress = counted
+        ending = await run_batch(services, "b", is_watched=is_watched)
+        took[is_watched] = services.clock.boot() - began
+        assert ending.progress.jobs == {JobState.DONE: 60}
+
+    assert counts[False] < counts[True] / 2
+    assert took[False] < took[True] + 1.0

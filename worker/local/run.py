@@ -64,11 +64,12 @@ async def run_batch(  # noqa: PLR0913  the options of `lightfast run`
     on_progress: Watcher | None = None,
     stop: StopSignal | None = None,
     held: bool = False,
+    is_watched: bool = True,
 ) -> RunEnding:
     """Works until the batch has ended, a person is needed, or `stop` says so. Whatever is accepted stays on record.
 
     `max_stall`: seconds to wait where only a person can help; None: for ever. `stop_after`: seconds. `held`: the caller
-    holds the ledger already.
+    holds the ledger already. `is_watched`: the progress is shown to somebody, and not only what holds the batch up.
     """
     run = _Run(
         services=services,
@@ -77,6 +78,7 @@ async def run_batch(  # noqa: PLR0913  the options of `lightfast run`
         stop_after=stop_after,
         stop=stop or StopSignal(),
         watcher=on_progress or (lambda _progress, _accounts: None),
+        is_watched=is_watched,
     )
     with contextlib.nullcontext() if held else services.ledger.hold(services.clock.now()):
         worker = Worker(services, only=name)
@@ -119,6 +121,7 @@ class _Run:
     stop_after: float | None
     stop: StopSignal
     watcher: Watcher
+    is_watched: bool = True
     began: float = 0.0  # boot clock, as `seen_at`
     seen_at: float = 0.0  # when the ledger was last read
     since_looks: Callable[[], Mapping[str, float]] = dict
@@ -137,8 +140,19 @@ class _Run:
                 reason, cost = self._stopped(), 0.0
             if reason:
                 return reason
-            timings = self.services.timings
-            await self._wait(max(timings.count_every, cost / timings.counting_part))
+            await self._wait_for_the_next_look(cost)
+
+    async def _wait_for_the_next_look(self, cost: float) -> None:
+        """A count takes CPU each time. While nobody watches there is none as long as images come, and come well."""
+        timings, recorder, clock = self.services.timings, self.services.recorder, self.services.clock
+        others, seen_at = recorder.others, self.seen_at
+        await self._wait(max(timings.count_every, cost / timings.counting_part))
+        while not self.is_watched and clock.boot() - seen_at < timings.count_every_unwatched:
+            smooth = recorder.smooth
+            await self._wait(timings.lull)
+            is_smooth = recorder.smooth > smooth and recorder.others == others
+            if not is_smooth or self._stopped() or self._is_time_to_stop() or self.services.ledger.is_displaced():
+                return
 
     async def _look_and_judge(self) -> tuple[Reason | None, float]:
         if self.services.ledger.is_displaced():
@@ -184,10 +198,10 @@ class _Run:
             return Reason.DONE
         if reason := self._stopped():
             return reason
-        boot = self.services.clock.boot()
-        if self.stop_after is not None and boot - self.began >= self.stop_after:
-            return Reason.STOP_AFTER
-        return self.stall.judge(standing, boot)
+        return Reason.STOP_AFTER if self._is_time_to_stop() else self.stall.judge(standing, self.services.clock.boot())
+
+    def _is_time_to_stop(self) -> bool:
+        return self.stop_after is not None and self.services.clock.boot() - self.began >= self.stop_after
 
     def _stopped(self) -> Reason | None:
         if not self.stop.first.is_set():

@@ -15,7 +15,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.facts import Fact, PartDelivered, SubmitAccepted, SubmitRefused, SubmitUnclear, TaskSucceeded
+from jobs.facts import (
+    Fact,
+    ImageChecked,
+    ImageStored,
+    PartDelivered,
+    SubmitAccepted,
+    SubmitRefused,
+    SubmitUnclear,
+    TaskStillRunning,
+    TaskSucceeded,
+)
 from jobs.formatting import usd
 from jobs.ledger import Ledger
 from jobs.ledger.claims.values import Failing
@@ -67,6 +77,8 @@ class Recorder:
     rng: random.Random
     writes: LedgerWrites
     unsaved: int = 0  # facts that neither the ledger nor a rescue file took, when it was closed
+    smooth: int = 0  # calls so far whose facts are what an image goes through when all goes well
+    others: int = 0  # all other calls so far: they may change what is to be done about a batch
     _waiting: deque[_Entry] = field(default_factory=deque)
     _writer: asyncio.Task[None] | None = None
     _writing: list[_Entry] = field(default_factory=list)
@@ -87,6 +99,10 @@ class Recorder:
         """Hands facts over without waiting."""
         entry = _Entry(facts=facts, durable=asyncio.get_running_loop().create_future())
         self._waiting.append(entry)
+        if all(map(_is_smooth, facts)):
+            self.smooth += 1
+        else:
+            self.others += 1
         if any(isinstance(fact, _URGENT) for fact in facts) or len(self._waiting) >= MOST_IN_A_GROUP:
             self._urgent.set()
         if self._writer is None:
@@ -220,6 +236,12 @@ class Recorder:
         """Removes the rescue file once all it holds is durable in the ledger."""
         if self.rescue_file.name and not self._set_aside and not any(entry.rescued for entry in self._waiting):
             self.rescue_file.clear()
+
+
+def _is_smooth(fact: Fact) -> bool:
+    if isinstance(fact, TaskStillRunning):
+        return fact.code is None
+    return isinstance(fact, SubmitAccepted | TaskSucceeded | ImageChecked | ImageStored)
 
 
 def _settle(entries: Sequence[_Entry]) -> None:

@@ -75,6 +75,10 @@ class Timings:
 
     #: Between two counts of its batch.
     count_every: float = 1.0
+    #: The same while nobody watches, and images come as they should.
+    count_every_unwatched: float = 5.0
+    #: Without anything to record, after which it is counted all the same: the batch may be over.
+    lull: float = 0.5
     #: Part of the time that counting may take.
     counting_part: float = 0.05
     #: For a ledger that cannot be reached: a database that restarts is back by then.
