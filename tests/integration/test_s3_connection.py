@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 import pytest
 from urllib3 import HTTPConnectionPool
 
+from tests.support.patience import AT_LAST
 from worker.storage.s3_connection import OddAnswerError, put
 
 HEAD = b"PUT /a HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n"
@@ -22,7 +23,7 @@ def answering(*answers):
     left, taken = list(answers), []
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=serve, args=(listener, left, taken), daemon=True).start()
-        pool = HTTPConnectionPool("127.0.0.1", listener.getsockname()[1], maxsize=2, timeout=5.0)
+        pool = HTTPConnectionPool("127.0.0.1", listener.getsockname()[1], maxsize=2, timeout=AT_LAST)
         try:
             yield pool, taken
         finally:
@@ -145,7 +146,7 @@ def test_a_connection_that_the_server_has_closed_meanwhile_is_not_used():
         opened(pool)
         connection = pool.pool.queue[-1]
         taken[0].shutdown(socket.SHUT_RDWR)
-        connection.sock.settimeout(5.0)
+        connection.sock.settimeout(AT_LAST)
         assert connection.sock.recv(1, socket.MSG_PEEK) == b""  # it has come here
         assert put(pool, HEAD, b"body") is None
         opened(pool)

@@ -26,7 +26,7 @@ from jobs.settings.model import USER_AGENT
 from jobs.settings.proxies import NO_PROXIES, Proxies, Proxy
 from providers.types import Call, Response
 from worker.http.address_policy import GATE, Gate, checked_socket
-from worker.http.direct import Answer, Direct, is_plain
+from worker.http.direct import Direct, OpenAnswer, is_plain
 from worker.http.multipart import File, encode_form
 from worker.http.proxying import PROXY_AUTHENTICATION, Lookups, ProxyRefusedError, through, trusted_authorities, url_of
 from worker.http.transport import (
@@ -85,6 +85,8 @@ NO_CACHE = (("Cache-Control", "no-cache"), ("Pragma", "no-cache"))
 
 #: Addresses of which no character has to be encoded.
 PLAIN_URL = re.compile(r"https?://[a-z0-9.-]+(:[0-9]+)?/[A-Za-z0-9._~/-]*")
+#: What HTTP can carry in a link as it is.
+CARRIED = re.compile(r"[!-~]*")
 AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
 SNIFF = (
@@ -469,7 +471,7 @@ def _reasons(gate: Gate, proxy: Proxy | None) -> Iterator[None]:
 
 async def _taken(
     url: yarl.URL,
-    answer: aiohttp.ClientResponse | Answer,
+    answer: aiohttp.ClientResponse | OpenAnswer,
     into: Sink,
     limit: int,
     proxy: Proxy | None,
@@ -497,7 +499,7 @@ def _refusal(url: yarl.URL, status: int, words: str, proxy: Proxy | None) -> Fet
     return FetchError("download_failed", message, retryable=retryable)
 
 
-async def _first_words(answer: aiohttp.ClientResponse | Answer) -> str:
+async def _first_words(answer: aiohttp.ClientResponse | OpenAnswer) -> str:
     """What a refusal says of itself, which is told to people; "" where it says nothing, or not soon."""
     with contextlib.suppress(aiohttp.ClientError, TimeoutError, ConnectionError):
         async with asyncio.timeout(WORDS_WAIT):
@@ -505,7 +507,7 @@ async def _first_words(answer: aiohttp.ClientResponse | Answer) -> str:
     return ""
 
 
-async def _stream(answer: aiohttp.ClientResponse | Answer, into: Sink, limit: int) -> int:
+async def _stream(answer: aiohttp.ClientResponse | OpenAnswer, into: Sink, limit: int) -> int:
     size = 0
     _demand_below(answer.content_length or 0, limit)
     async for part in answer.content.iter_any():
@@ -527,7 +529,9 @@ def _link(url: str) -> yarl.URL:
         authority = AUTHORITY.match(text)
         host = str(yarl.URL(authority.group())) if authority else ""
         rest = text[authority.end() :] if authority else text
-        return yarl.URL(host + "".join(c if "!" <= c <= "~" else quote(c) for c in rest), encoded=True)
+        if not CARRIED.fullmatch(rest):
+            rest = "".join(c if "!" <= c <= "~" else quote(c) for c in rest)
+        return yarl.URL(host + rest, encoded=True)
     except (ValueError, UnicodeError) as error:
         raise FetchError("bad_link", f"not a link: {describe(error)}") from error
 

@@ -44,7 +44,7 @@ class Origin(aiohttp.ClientRequest):
         return super().connection_key
 
 
-class Answer:
+class OpenAnswer:
     """An answer whose body comes; to be released in any case."""
 
     __slots__ = ("_connection", "content", "headers", "raw_headers", "status")
@@ -91,7 +91,7 @@ class Direct:
         *,
         leaves: Callable[[], None] | None = None,
         read_at_once: int = READ_AT_ONCE,
-    ) -> Answer:
+    ) -> OpenAnswer:
         """Sends, follows nothing, and returns when the answer's headers are there.
 
         POST is sent once. GET is sent again where a connection that was kept proves dead, as the session does.
@@ -113,7 +113,7 @@ class Direct:
 
     async def _once(
         self, origin: Origin, request: bytes, leaves: Callable[[], None] | None, read_at_once: int
-    ) -> Answer:
+    ) -> OpenAnswer:
         connector: Any = self._session.connector
         if connector is None:
             raise RuntimeError("Session is closed")
@@ -143,7 +143,7 @@ class Direct:
         finally:
             if not is_read:
                 connection.close()
-        return Answer(connection, message, content)
+        return OpenAnswer(connection, message, content)
 
     def _origin(self, url: yarl.URL) -> Origin:
         key = (url.scheme, url.raw_authority)

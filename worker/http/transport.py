@@ -23,7 +23,7 @@ from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 from jobs.formatting import in_words
 from jobs.settings.proxies import NO_PROXIES, Proxies, Proxy
 from providers.types import Response
-from worker.http.direct import Answer, Direct, is_plain
+from worker.http.direct import Direct, OpenAnswer, is_plain
 from worker.http.proxying import PROXY_AUTHENTICATION, ProxyRefusedError, through, url_of
 
 #: Bytes of one answer: four 4k images as base64 are about 130 MB; a paid answer should not be lost to a cap.
@@ -207,13 +207,13 @@ def _payload(body: bytes) -> bytes | io.BytesIO | None:
 REWRITTEN = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
 
 
-async def _whole(answer: aiohttp.ClientResponse | Answer, sent_flag: SentFlag) -> Response:
+async def _whole(answer: aiohttp.ClientResponse | OpenAnswer, sent_flag: SentFlag) -> Response:
     content = await _read(answer, sent_flag)
     kept = (each for each in answer.raw_headers if each[0].lower() not in REWRITTEN)
     return Response(status=answer.status, headers=plain_headers(kept), body=content)
 
 
-async def _read(answer: aiohttp.ClientResponse | Answer, sent_flag: SentFlag) -> bytes:
+async def _read(answer: aiohttp.ClientResponse | OpenAnswer, sent_flag: SentFlag) -> bytes:
     parts: list[bytes] = []
     size = 0
     try:

@@ -59,7 +59,8 @@ class _Entry:
     """Facts of one call, which become durable together."""
 
     facts: tuple[Fact, ...]
-    durable: asyncio.Future[None]
+    durable: asyncio.Future[None]  # the caller's, who may cancel it
+    settled: bool = False  # on record, or left to the rescue file
     tries: int = 0
     convicted: int = 0  # times it failed between two writes that worked
     rescued: bool = False
@@ -93,7 +94,7 @@ class Recorder:
 
     async def record(self, *facts: Fact) -> None:
         """Returns once these facts are durable. Cancelling the caller does not take them back."""
-        await asyncio.shield(self.put(*facts))  # else a cancelled caller would mark its facts as settled
+        await self.put(*facts)
 
     def put(self, *facts: Fact) -> asyncio.Future[None]:
         """Hands facts over without waiting."""
@@ -121,7 +122,7 @@ class Recorder:
         self._writer.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._writer
-        left = [entry for entry in (*self._writing, *self._waiting) if not entry.durable.done()]
+        left = [entry for entry in (*self._writing, *self._waiting) if not entry.settled]
         fresh = [fact for entry in left if not entry.rescued for fact in entry.facts]
         try:
             self.rescue_file.save(fresh)
@@ -140,7 +141,7 @@ class Recorder:
                 await self._write(group)
             except Exception as bug:  # noqa: BLE001  a writer that dies would take every later fact with it
                 emit("recorder_failed", level="error", problem=repr(bug))
-                self._waiting.extendleft(reversed([entry for entry in group if not entry.durable.done()]))
+                self._waiting.extendleft(reversed([entry for entry in group if not entry.settled]))
                 await self.clock.sleep(FIRST_WAIT)
         self._writer = None
 
@@ -177,7 +178,7 @@ class Recorder:
             await self._keep_safe(entries)
             # What is refused again and again while the ledger takes other writes is left to the rescue file.
             entries = [entry for entry in entries if not await self._is_bad(entry)]
-            entries = [entry for entry in entries if not entry.durable.done()]
+            entries = [entry for entry in entries if not entry.settled]
             if not entries:
                 break
             await self.clock.sleep(wait * self.rng.uniform(0.8, 1.2))
@@ -246,6 +247,7 @@ def _is_smooth(fact: Fact) -> bool:
 
 def _settle(entries: Sequence[_Entry]) -> None:
     for entry in entries:
+        entry.settled = True
         if not entry.durable.done():  # its caller may have been cancelled
             entry.durable.set_result(None)
 

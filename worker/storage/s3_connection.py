@@ -25,7 +25,7 @@ NO_LENGTH = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 CLOSES = re.compile(rb"\r\nconnection:[^\r]*close", re.IGNORECASE)
 
 
-class Answer(NamedTuple):
+class PutAnswer(NamedTuple):
     """What came back."""
 
     status: int
@@ -44,7 +44,7 @@ def pool_of(session: Any, url: str) -> Any | None:
     return session._manager.connection_from_url(url)  # noqa: SLF001  see above
 
 
-def put(pool: Any, head: bytes, body: bytes) -> Answer | None:
+def put(pool: Any, head: bytes, body: bytes) -> PutAnswer | None:
     """Sends a request and reads its answer; None: no connection is open.
 
     Raises:
@@ -82,7 +82,7 @@ def _open_one(pool: Any) -> Any | None:
     return None
 
 
-def _read(sock: Any) -> Answer:
+def _read(sock: Any) -> PutAnswer:
     data: bytes = sock.recv(CHUNK)
     while (end := data.find(HEAD_END)) < 0:
         data = _more(sock, data)
@@ -93,12 +93,12 @@ def _read(sock: Any) -> Answer:
     if len(length) != 1 or NO_LENGTH.search(data, 0, end + 2) or int(length[0]) > ANSWER_LIMIT:
         if status == HTTPStatus.OK:
             raise OddAnswerError("it does not say how long it is")
-        return Answer(status, b"", is_last=True)
+        return PutAnswer(status, b"", is_last=True)
     start = end + len(HEAD_END)
     whole = start + int(length[0])
     while len(data) < whole:
         data = _more(sock, data)
-    return Answer(status, data[start:whole], is_last=len(data) > whole or bool(CLOSES.search(data, 0, end + 2)))
+    return PutAnswer(status, data[start:whole], is_last=len(data) > whole or bool(CLOSES.search(data, 0, end + 2)))
 
 
 def _more(sock: Any, data: bytes) -> bytes:

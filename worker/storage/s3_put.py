@@ -227,7 +227,7 @@ class RepeatedPuts:
             if answer is None:
                 request = AWSPreparedRequest("PUT", pattern.url + key, headers, content, stream_output=False)
                 sent = self._session.send(request)
-                answer = s3_connection.Answer(int(sent.status_code), sent.content, is_last=False)
+                answer = s3_connection.PutAnswer(int(sent.status_code), sent.content, is_last=False)
         except s3_connection.OddAnswerError:
             self._is_plain, self._pool = False, None
             return 0

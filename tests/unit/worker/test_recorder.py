@@ -13,6 +13,7 @@ import structlog
 from jobs.facts import ImageDelayed, MadeImage, SubmitAccepted, SubmitRefused, TaskSucceeded
 from jobs.ledger import RecordEffects
 from providers.types import Kind, Link
+from tests.support.patience import soon
 from worker.recording.recorder import Recorder
 from worker.recording.rescue_file import RescueFile
 from worker.runtime.clock import SystemClock
@@ -98,6 +99,19 @@ async def test_facts_that_come_while_one_write_runs_share_the_next(recorder, led
 
     assert len(ledger.told) == 100
     assert len(ledger.groups) <= 2
+
+
+async def test_a_caller_that_is_cancelled_takes_its_fact_not_back(recorder, ledger):
+    ledger.down = 3
+    callers = [asyncio.create_task(recorder.record(accepted(number))) for number in range(4)]
+    await asyncio.sleep(0)
+    callers[0].cancel()  # before anything was written
+    await soon(lambda: ledger.down < 3)
+    callers[1].cancel()  # between two tries
+    done = await asyncio.gather(*callers, return_exceptions=True)
+
+    assert [type(each) for each in done] == [asyncio.CancelledError] * 2 + [type(None)] * 2
+    assert sorted(fact.attempt_id for fact in ledger.told) == [0, 1, 2, 3]
 
 
 async def test_a_bad_fact_costs_no_other_its_record_and_ends_in_the_rescue_file(recorder, ledger, tmp_path):
