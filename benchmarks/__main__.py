@@ -19,6 +19,7 @@ from benchmarks import (
     figures,
     flood,
     growth,
+    locks,
     pages,
     place_bound,
     plan,
@@ -74,6 +75,7 @@ ALL = {
         "Recording (PostgreSQL, the same)", lambda: recording.measure(20_000, 100_000, postgresql=True)
     ),
     "growth": Benchmark("Growth (SQLite, 200 kB images, S3)", lambda: growth.measure([10_000, 1_000_000], rounds=3)),
+    "locks": Benchmark("Locks of one account and of one batch (PostgreSQL)", locks.measure),
     "export": Benchmark("Export (100,000 images of 10 kB, folder to folder)", lambda: export.measure(100_000)),
     "flood": Benchmark("Wrong callbacks, 1,000 a second beside a run (SQLite)", lambda: flood.measure(10.0, 600)),
 }

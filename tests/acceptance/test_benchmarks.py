@@ -6,7 +6,20 @@ import re
 
 import pytest
 
-from benchmarks import cluster_cpu, copying, cpu, export, flood, place_bound, plan, polling, recording, start, webhooks
+from benchmarks import (
+    cluster_cpu,
+    copying,
+    cpu,
+    export,
+    flood,
+    locks,
+    place_bound,
+    plan,
+    polling,
+    recording,
+    start,
+    webhooks,
+)
 
 
 @pytest.mark.long
@@ -82,6 +95,14 @@ def test_polls_and_lateness_are_measured_for_each_kind_of_durations():
 
     assert len(found) == 4 * len(polling.DURATIONS) + 1
     assert all(re.match(r"\d+\.\d\d polls, \d+\.\d% late", line) for line in found.values())
+
+
+@pytest.mark.long
+def test_locks_are_measured_by_how_many_images_share_a_transaction():
+    findings = locks.measure(8, (1, 4))
+
+    assert {"account_ms_1", "batch_ms_4", "claims_ms_4"} <= set(findings.numbers)
+    assert all(number > 0 for number in findings.numbers.values())
 
 
 @pytest.mark.long
