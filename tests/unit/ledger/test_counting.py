@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import event
 
 from jobs.ledger import open_ledger
-from jobs.ledger.accounts import destinations
+from jobs.ledger.accounts import configured, destinations
 from jobs.ledger.pruning import candidates
 from jobs.ledger.schedules.values import NewSchedule
 from jobs.policy.copy_failures import BEGUN, ENOUGH
@@ -167,3 +167,17 @@ def test_when_images_were_stored_is_read_from_its_index_alone(sqlite_ledger_url)
 
     assert len(about_times) == 4, "the pace, what was there before the batch, the last minutes, the newest"
     assert all("ix_images_stored (batch_id=?" in plan[0] for plan in about_times)
+
+
+def test_what_other_accounts_have_in_progress_is_found_without_reading_what_has_ended(sqlite_ledger_url):
+    def ask(ledger):
+        with ledger._database.reading() as tx:
+            assert configured.stranded(tx, []) == []
+
+    ways = ways_of(sqlite_ledger_url, ask)
+
+    of_attempts = [step for plan in ways for step in plan if re.match(r"(SCAN|SEARCH) attempts\b", step)]
+    assert of_attempts == [
+        "SCAN attempts USING INDEX ix_attempts_in_flight",
+        "SCAN attempts USING INDEX ix_attempts_polled",
+    ]
