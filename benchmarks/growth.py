@@ -2,7 +2,7 @@
 
 A ledger is filled by copying the rows of one batch, which was really made, inside the database; a run beside it then
 makes new images. Ledgers take turns, since other work on the machine disturbs each. `--postgresql`: on a server of its
-own, whose CPU counts.
+own, whose CPU counts. `--memory`: what a run of many rows holds.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from sandbox import servers
 
 SEED = 1_000  # rows that are really made, and copied
 FEW, MANY = 300, 1_500  # images of a short run and of a long one
+SMALL = 2_000  # bytes of an image where only memory is looked at
 CLAIMS = 30  # of each kind, of which the median is told
 
 Costs = dict[int, list[float]]  # by rows on record: milliseconds of CPU of one image more, a round each
@@ -58,6 +59,25 @@ def measure(sizes: Sequence[int], *, rounds: int, postgresql: bool = False) -> l
                 costs[one.rows].append(_more(one, number))
         lines = [line for one in ledgers for line in _told(one, costs)]
         return [*lines, *(line for one in ledgers for line in _claims(one))]
+
+
+def memory(few: int, many: int) -> list[tuple[str, str]]:
+    """Peak memory of a run of few images and of many, small ones into a folder."""
+    peaks = []
+    for images_ in (few, many):
+        with server(SMALL) as url, tempfile.TemporaryDirectory(prefix="lightfast-growth-") as name:
+            folder = Path(name)
+            (folder / "lightfast.toml").write_text(settings(url), encoding="utf-8")
+            rows = manifest(folder, images_)
+            took = run([LIGHTFAST, "run", str(rows), "--to", str(folder / "out"), "--yes", "--quiet"], folder=folder)
+            peaks.append(took.peak)
+    return [
+        *(
+            (f"a run of {number:,} images: peak memory", f"{peak / 1e6:.0f} MB")
+            for number, peak in zip((few, many), peaks, strict=True)
+        ),
+        ("... ratio", f"{peaks[1] / peaks[0]:.2f}"),
+    ]
 
 
 def _told(one: Grown, costs: Costs) -> Iterator[tuple[str, str]]:
@@ -200,7 +220,13 @@ def main() -> None:
     options.add_argument("--rows", type=int, nargs="+", default=[10_000, 1_000_000])
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--postgresql", action="store_true")
+    options.add_argument(
+        "--memory", action="store_true", help="peak memory of runs of 10,000 and 100,000 images instead"
+    )
     given = options.parse_args()
+    if given.memory:
+        show("Peak memory of a run (SQLite, a folder)", memory(10_000, 100_000))
+        return
     kind = "PostgreSQL" if given.postgresql else "SQLite"
     title = f"Growth ({kind}, 200 kB images, S3), medians of {given.rounds} rounds"
     show(title, measure(given.rows, rounds=given.rounds, postgresql=given.postgresql))
