@@ -92,6 +92,8 @@ def measure(few: int, many: int, *, rounds: int = 3) -> Findings:
                 costs[name].append(_round(start, url, few, many))
     ratios = [_marginal(theirs) / _marginal(ours) for theirs, ours in zip(*costs.values(), strict=True)]
     written = {name: median(_written(pair, name) for pair in costs["lightfast"]) for name in WRITTEN}
+    # Of a whole batch, not of one image more: the more images there are at once, the more share a transaction.
+    written["transactions"] = median(long.written["transactions"] / long.images for _, long in costs["lightfast"])
     lines = [
         *(line for name, found in costs.items() for line in _told(name, found)),
         ("images per CPU second, lightfast / naive", spread(ratios)),

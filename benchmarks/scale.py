@@ -18,8 +18,8 @@ from benchmarks.measure import show
 from worker.runtime.timings import Timings
 
 MB, GB, DAY = 1e6, 1e9, 86_400.0
-#: Bytes of ledger that an image takes on SQLite once it is stored, and after `lightfast prune`.
-SQLITE_BYTES, SLIM_BYTES = 1_330.0, 520.0
+#: Bytes of ledger that an image takes on SQLite once it is stored, and the part that `lightfast prune` leaves of them.
+SQLITE_BYTES, SLIM_PART = 1_330.0, 0.4
 #: Copies that one process makes at once.
 COPIES_AT_ONCE = Timings().copies_at_once
 
@@ -33,7 +33,7 @@ class Costs:
     postgresql_ms: float
     transactions: float  # of PostgreSQL
     wal_bytes: float
-    ledger_bytes: float
+    ledger_bytes: float  # of PostgreSQL, with indexes
     account_ms: float  # for which the account's row is locked, 64 images in a transaction
     batch_ms: float  # the same of the batch's row
     claims_ms: float  # of that, by claims of submits, which lock all batches of the provider
@@ -50,7 +50,7 @@ class Costs:
             postgresql_ms=cluster["postgresql_ms"],
             transactions=cluster["transactions"],
             wal_bytes=cluster["wal_bytes"],
-            ledger_bytes=cluster.get("ledger_bytes", SQLITE_BYTES),
+            ledger_bytes=cluster["ledger_bytes"],
             account_ms=locks["account_ms_64"],
             batch_ms=locks["batch_ms_64"],
             claims_ms=locks["claims_ms_64"],
@@ -80,7 +80,7 @@ class Load:
     wal_mb: float = _option(100.0, "MB of WAL a second of one PostgreSQL")
     ledger_tb: float = _option(2.0, "TB that one PostgreSQL shall hold at most")
     prune_days: float = _option(7.0, "days after which batches are pruned")
-    remember_days: float = _option(90.0, "days after which a ledger is put away and a new one begun")
+    remember_days: float = _option(30.0, "days after which a ledger is put away and a new one begun")
     puts: float = _option(3_500.0, "puts a second below one prefix of the bucket")
 
     @property
@@ -133,7 +133,7 @@ class Model:
         """What binds one PostgreSQL."""
         load, costs = self.load, self.costs
         kept = min(load.prune_days, load.remember_days)
-        size = costs.ledger_bytes * kept + SLIM_BYTES * (load.remember_days - kept)  # of one image a day
+        size = costs.ledger_bytes * (kept + SLIM_PART * (load.remember_days - kept))  # of one image a day
         return (
             Bound(name="PostgreSQL's cores", carries=1000 * load.busy * load.cores / costs.postgresql_ms),
             Bound(name="PostgreSQL's transactions", carries=load.transactions / costs.transactions),

@@ -77,7 +77,7 @@ def test_a_hundred_images_a_second_by_hand():
     assert told["cores of PostgreSQL, in use"] == "0.40"
     assert told["WAL"] == "1.0 MB/s, 86 GB a day"
     assert told["network, in and out each"] == "20 MB/s"
-    # 2,000 bytes for 7 days and 520 for 83, of 8.64 million images a day: 494 GB of 2 TB.
+    # 2,000 bytes for 7 days and 800 for 23, of 8.64 million images a day: 280 GB of 2 TB.
     assert told["binds first"] == "nothing (next the batch's row, 25 % used)"
 
 
