@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -42,6 +41,7 @@ class Grown:
     rows: int
     folder: Path  # with its settings
     url: str  # of the ledger
+    provider: str  # the stand-in's URL, with its bucket
     server: int | None = None  # PostgreSQL's process
 
     def spent(self) -> float:
@@ -96,14 +96,13 @@ def _more(one: Grown, number: int) -> float:
         before = one.spent()
         to = f"s3://bucket/{one.folder.name}/{rows.stem}"
         command = [LIGHTFAST, "run", str(rows), "--to", to, "--yes", "--quiet"]
-        ran = run(command, folder=one.folder, env=_environment(one))
+        ran = run(command, folder=one.folder, env=_environment(one.provider))
         took.append(ran.cpu + one.spent() - before)
     return (took[1] - took[0]) / (MANY - FEW) * 1000
 
 
-def _environment(one: Grown) -> dict[str, str]:
-    told = (one.folder / "server").read_text(encoding="utf-8")
-    return {**KEYS, "AWS_ENDPOINT_URL": told}
+def _environment(provider: str) -> dict[str, str]:
+    return {**KEYS, "AWS_ENDPOINT_URL": provider}
 
 
 # -- claims ----------------------------------------------------------------------------------------------------------
@@ -151,16 +150,14 @@ def grown(rows: int, url: str, *, postgresql: bool) -> Iterator[Grown]:
         ledger_url = database.url if database else f"sqlite:///{folder}/lightfast.db"
         file = f'database_url = "{ledger_url}"\n{settings(url)}'
         (folder / "lightfast.toml").write_text(file, encoding="utf-8")
-        (folder / "server").write_text(url, encoding="utf-8")
-        one = Grown(rows=rows, folder=folder, url=ledger_url, server=database.pid if database else None)
+        pid = database.pid if database else None
         made = manifest(folder, SEED, "seed")
         run([LIGHTFAST, "run", str(made), "--to", f"s3://bucket/{folder.name}/seed", "--yes", "--quiet"],
-            folder=folder, env=_environment(one))  # fmt: skip
+            folder=folder, env=_environment(url))  # fmt: skip
         ledger = open_ledger(ledger_url)
         _multiply(ledger, rows // SEED - 1)
         ledger.close()
-        yield one
-        shutil.rmtree(folder, ignore_errors=True)
+        yield Grown(rows=rows, folder=folder, url=ledger_url, provider=url, server=pid)
 
 
 def _multiply(ledger: Ledger, times: int) -> None:

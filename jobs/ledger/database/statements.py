@@ -11,7 +11,6 @@ from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, NoReturn, TypeVar
-from weakref import WeakKeyDictionary
 
 import orjson
 from sqlalchemy import BindParameter, Boolean, ColumnElement, Connection, Dialect, Text, bindparam
@@ -76,7 +75,7 @@ def _run(tx: Connection, text: str, parameters: Any, take: Callable[[Any], _T], 
     try:
         cursor = tx.connection.cursor()
         heard = tx.engine.dispatch.before_cursor_execute
-        if heard:
+        if heard:  # who listens to SQLAlchemy's statements hears of these, too
             heard(tx, cursor, text, parameters, None, many)
         if many:
             cursor.executemany(text, parameters)
@@ -226,14 +225,18 @@ def _arranged(names: Sequence[str]) -> Callable[[Parameters], tuple[Any, ...]]:
     return itemgetter(*names)
 
 
-_made: WeakKeyDictionary[Dialect, dict[Any, _Compiled]] = WeakKeyDictionary()
+_ATTRIBUTE = "lightfast_statements"
 
 
 def _compiled(dialect: Dialect, statement: Any) -> _Compiled:
-    """By dialect, of which each engine has its own: what it converts depends on the ledger's folder."""
-    of_dialect = _made.get(dialect)
+    """By dialect, of which each engine has its own: what it converts depends on the ledger's folder.
+
+    Kept on the dialect itself, so that they end with their engine: a compiled statement holds its dialect.
+    """
+    of_dialect: dict[Any, _Compiled] | None = getattr(dialect, _ATTRIBUTE, None)
     if of_dialect is None:
-        of_dialect = _made[dialect] = {}
+        of_dialect = {}
+        setattr(dialect, _ATTRIBUTE, of_dialect)
     made = of_dialect.get(statement)
     if made is None:
         made = of_dialect[statement] = _Compiled(statement, dialect)

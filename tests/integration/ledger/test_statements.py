@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 from sqlalchemy import bindparam, event, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from jobs.ledger import open_ledger
 from jobs.ledger.database.schema import batches, events
 from jobs.ledger.database.statements import among, fetch, fetch_first, fetch_value, run, run_each
 
@@ -84,3 +88,16 @@ def test_errors_are_those_of_sqlalchemy_and_listeners_hear_of_them_and_of_each_s
     with ledger._database.reading() as tx:
         assert fetch(tx, _ALL) == []
         assert fetch(tx, select(events)) == []
+
+
+def test_what_was_compiled_for_a_ledger_ends_with_it(sqlite_ledger_url):
+    ledger = open_ledger(sqlite_ledger_url)
+    with ledger._database.reading() as tx:
+        assert fetch(tx, _ALL) == []
+    dialect = weakref.ref(ledger._database.reader.dialect)
+    ledger.close()
+
+    del ledger, tx
+    gc.collect()
+
+    assert dialect() is None
