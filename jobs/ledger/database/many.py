@@ -13,13 +13,12 @@ from functools import cache, lru_cache
 from itertools import chain, repeat
 from typing import Any, cast
 
-from sqlalchemy import BindParameter, Connection, Table, Update, bindparam, column, func
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import BindParameter, Connection, Table, Update, column, func
 from sqlalchemy.sql import visitors
 from sqlalchemy.types import NullType, TypeEngine
 
 from jobs.ledger.database.engine import is_alone
-from jobs.ledger.database.statements import run, run_each, tell
+from jobs.ledger.database.statements import array, run, run_each, tell
 
 #: Rows that one statement inserts in SQLite. Of a statement for each row, half the time would go into running it.
 TOGETHER = 250
@@ -75,7 +74,7 @@ def _by_arrays(statement: Update) -> _ByArrays:
     conditions = statement._where_criteria  # noqa: SLF001  what `where` was given
     key = dict(each for condition in conditions for each in _wanted(condition, NullType()))
     types |= key
-    arrays = [bindparam(name, type_=ARRAY(kind)) for name, kind in types.items()]
+    arrays = [array(name, kind) for name, kind in types.items()]
     row = func.unnest(*arrays).table_valued(*[column(name, kind) for name, kind in types.items()]).render_derived()
 
     def in_its_place(element: Any, **_: Any) -> Any:

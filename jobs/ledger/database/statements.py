@@ -13,12 +13,12 @@ from operator import itemgetter
 from typing import Any, NoReturn, TypeVar
 
 import orjson
-from sqlalchemy import BindParameter, Boolean, ColumnElement, Connection, Dialect, Text, bindparam
+from sqlalchemy import BindParameter, Boolean, ColumnElement, Connection, Dialect, bindparam, cast
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.types import NullType, TypeDecorator, TypeEngine
 
 Parameters = Mapping[str, Any]
 Row = Any  # a named tuple
@@ -111,25 +111,41 @@ def among(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
     return _Among(column, bindparam(name, type_=_List(column.type)))
 
 
-class _List(TypeDecorator[list[Any]]):
-    """Many values as one: an array, where there are none JSON."""
+def array(name: str, of: TypeEngine[Any]) -> ColumnElement[Any]:
+    """A parameter that is a list of values, as an array of PostgreSQL."""
+    return cast(bindparam(name, type_=_List(of)), ARRAY(of))
 
-    impl = Text
+
+class _List(TypeDecorator[list[Any]]):
+    """Many values as one: JSON, where there are arrays the text of one.
+
+    psycopg would look up how to write each value, and each again: five times the work.
+    """
+
+    impl = NullType  # not Text: PostgreSQL is to read it as what it is cast to
     cache_ok = True
 
     def __init__(self, of: TypeEngine[Any]) -> None:
         super().__init__()
         self.of = of
 
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        return dialect.type_descriptor(ARRAY(self.of) if dialect.name == "postgresql" else Text())
-
     def process_bind_param(self, value: list[Any] | None, dialect: Dialect) -> Any:
-        values = list(value or ())
-        if dialect.name == "postgresql":
-            return values
         convert = self.of.dialect_impl(dialect).bind_processor(dialect)
-        return orjson.dumps(values if convert is None else [convert(each) for each in values]).decode()
+        values = list(value or ()) if convert is None else [convert(each) for each in value or ()]
+        if dialect.name == "postgresql":
+            return "{" + ",".join([_element(each) for each in values]) + "}"
+        return orjson.dumps(values).decode()
+
+
+def _element(value: Any) -> str:
+    """A value as it stands in the text of an array."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, int | float):
+        return repr(value)
+    raise TypeError(f"{type(value).__name__} cannot stand in an array yet")
 
 
 class _Among(FunctionElement[bool]):

@@ -18,12 +18,13 @@ _CHANGE = (
         attempt_id=bindparam("whose"),
     )
 )
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"))  # PostgreSQL keeps no NUL
 CHANGES = st.lists(
     st.fixed_dictionaries(
         {
             "of_event": st.integers(1, 4),
             "more": st.integers(0, 9).map(float),
-            "said": st.none() | st.sampled_from(["", "x", "{1,2}", 'a "b", \\c', "\u00fc"]),
+            "said": st.none() | st.sampled_from(["", "x", "NULL", "{1,2}", 'a "b", \\c', "\u00fc"]) | TEXTS,
             "whose": st.none() | st.integers(1, 2**40),
         }
     ),
