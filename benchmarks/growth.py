@@ -17,7 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Table, Text, cast, func, insert, literal, select, text, update
+import psycopg
+from sqlalchemy import BigInteger, Connection, Integer, Table, Text, cast, func, insert, literal, select, text, update
 
 from benchmarks.bare import KEYS
 from benchmarks.cpu import SIZE, manifest, server, settings, spread
@@ -157,6 +158,9 @@ def grown(rows: int, url: str, *, postgresql: bool) -> Iterator[Grown]:
         ledger = open_ledger(ledger_url)
         _multiply(ledger, rows // SEED - 1)
         ledger.close()
+        if database:  # by its own driver: the ledger's connections begin a transaction, in which this is not allowed
+            with psycopg.connect(database.url, autocommit=True) as connection:
+                connection.execute("VACUUM ANALYZE")
         yield Grown(rows=rows, folder=folder, url=ledger_url, provider=url, server=pid)
 
 
@@ -179,8 +183,8 @@ def _multiply(ledger: Ledger, times: int) -> None:
             tx.execute(text("SELECT setval(pg_get_serial_sequence('images', 'id'), (SELECT max(id) FROM images))"))
         for index in indexes:
             index.create(tx)
-    with database.writer.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("ANALYZE" if database.is_sqlite else "VACUUM ANALYZE")
+        if database.is_sqlite:
+            tx.execute(text("ANALYZE"))
 
 
 def _copy(tx: Connection, table: Table, first: int, last: int) -> None:
@@ -190,7 +194,9 @@ def _copy(tx: Connection, table: Table, first: int, last: int) -> None:
     if table is jobs:
         moved["key"] = table.c.key + literal("-") + cast(nth, Text)
         moved["position"] = table.c.position + nth * SEED
-        moved["request_hash"] = func.substr(table.c.request_hash, 1, 52) + cast(nth + 100_000_000_000, Text)
+        moved["request_hash"] = func.substr(table.c.request_hash, 1, 52) + cast(
+            nth + literal(100_000_000_000, BigInteger), Text
+        )
     if table is attempts:
         moved["job_id"] = table.c.job_id + nth * SEED
         moved["task_id"] = table.c.task_id + literal("-") + cast(nth, Text)
