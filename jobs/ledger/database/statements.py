@@ -117,12 +117,12 @@ def array(name: str, of: TypeEngine[Any]) -> ColumnElement[Any]:
 
 
 class _List(TypeDecorator[list[Any]]):
-    """Many values as one: JSON, where there are arrays the text of one.
+    """Many values as one parameter: on SQLite a JSON array, on PostgreSQL the text of an array.
 
-    psycopg would look up how to write each value, and each again: five times the work.
+    psycopg takes lists, too, but looks up how to write each value of them: four times the work.
     """
 
-    impl = NullType  # not Text: PostgreSQL is to read it as what it is cast to
+    impl = NullType  # as Text it would be sent as text, which PostgreSQL compares with no number
     cache_ok = True
 
     def __init__(self, of: TypeEngine[Any]) -> None:
@@ -145,7 +145,7 @@ def _element(value: Any) -> str:
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     if isinstance(value, int | float):
         return repr(value)
-    raise TypeError(f"{type(value).__name__} cannot stand in an array yet")
+    raise TypeError(f"{type(value).__name__} cannot be written into an array")
 
 
 class _Among(FunctionElement[bool]):

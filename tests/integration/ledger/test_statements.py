@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, event, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from jobs.ledger import open_ledger
-from jobs.ledger.database.schema import batches, events
+from jobs.ledger.database.schema import batches, events, jobs
 from jobs.ledger.database.statements import among, fetch, fetch_first, fetch_value, run, run_each
 
 _ALL = select(batches.c.id, batches.c.dest, batches.c.sandbox).order_by(batches.c.id)
@@ -101,3 +101,10 @@ def test_what_was_compiled_for_a_ledger_ends_with_it(sqlite_ledger_url):
     gc.collect()
 
     assert dialect() is None
+
+
+def test_a_list_of_values_that_cannot_be_written_as_text_is_refused(ledger):
+    among_bytes = select(jobs.c.id).where(among(jobs.c.request, "these"))
+
+    with ledger._database.reading() as tx, pytest.raises(TypeError):
+        fetch(tx, among_bytes, {"these": [b"{}"]})
