@@ -35,11 +35,21 @@ class Pooler:
 
     `mode`: what a client keeps a session for, a "transaction" or a "statement". `drops_options`: start-up options are
     dropped without a word, as pgbouncer does with `ignore_startup_parameters = options`; else they are refused.
+    `hides_sessions`: clients are greeted with no session's own number.
     """
 
-    def __init__(self, server: str, *, size: int = 3, mode: str = "transaction", drops_options: bool = False) -> None:
+    def __init__(
+        self,
+        server: str,
+        *,
+        size: int = 3,
+        mode: str = "transaction",
+        drops_options: bool = False,
+        hides_sessions: bool = True,
+    ) -> None:
         self._server = urlsplit(server)
         self._size, self._mode, self._drops_options = size, mode, drops_options
+        self._hides_sessions = hides_sessions
         self._idle: deque[_Session] = deque()
         self._places = asyncio.Semaphore(size)
         self._sessions: list[_Session] = []  # all that were ever opened
@@ -109,7 +119,7 @@ class Pooler:
         return await self._open()
 
     async def _open(self) -> _Session:
-        session = await _Session.open(self._server)
+        session = await _Session.open(self._server, hidden=self._hides_sessions)
         self._sessions.append(session)
         return session
 
@@ -133,14 +143,14 @@ class _Session:
         self.greeting = b""
 
     @classmethod
-    async def open(cls, server: object) -> _Session:
+    async def open(cls, server: object, *, hidden: bool) -> _Session:
         session = cls(*await asyncio.open_connection(server.hostname, server.port))
         told = f"user\0postgres\0database\0{server.path.removeprefix('/')}\0client_encoding\0UTF8\0\0".encode()
         session.writer.write(struct.pack("!ii", len(told) + 8, _PROTOCOL_3) + told)
         kind = b""
         while kind != b"Z":
             kind, message = await _message(session.reader)
-            if kind == b"K":  # its process and secret are not the client's business
+            if kind == b"K" and hidden:  # its process and secret are not the client's business
                 message = b"K" + struct.pack("!iii", 12, 1, 1)
             session.greeting += message
         return session

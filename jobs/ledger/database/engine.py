@@ -28,23 +28,27 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from jobs.errors import LightfastError
-from jobs.ledger.database import file_troubles, schema
+from jobs.ledger.database import file_troubles, prepared, schema
 from jobs.ledger.database.folder_destinations import count_from
 from jobs.ledger.database.statements import run_text
 
 #: Seconds a SQLite writer waits for another process's transaction. Long: a manifest of a million rows is one.
 _BUSY_SECONDS = 120
+#: KiB of a SQLite file that a connection keeps in memory. Of readers there are several, and the system keeps what they
+#: read as well: more would only make a process grow with its ledger.
+_WRITER_CACHE, _READER_CACHE = 32_000, 2_000
 #: Seconds between two tries where SQLite does not wait by itself.
 _BUSY_LOOK = 0.02
-#: Times a PostgreSQL transaction is run again after a deadlock or a serialization failure. Facts are idempotent.
+#: Times a PostgreSQL transaction is run again after a deadlock or a serialization failure, or where what a session had
+#: prepared is of no use. Facts are idempotent.
 _RETRIES = 5
-_RETRYABLE = {"40001", "40P01"}
+_RETRYABLE = {"40001", "40P01", *prepared.MISPREPARED}
 #: A session that takes no writes: of a primary that was demoted, or of a server that is read-only. PostgreSQL leaves it
 #: open, so that nobody takes it for a dead connection; a new one may lead to a server that writes.
 _READ_ONLY = "25006"
 #: SQLSTATEs of a session that is of no use any more: read-only, left in a transaction that failed, or ended by the
 #: server (shut down, crashed, starting, database dropped, idle for too long).
-_USELESS = {_READ_ONLY, "25P02", "25P03", "57P01", "57P02", "57P03", "57P04", "57P05"}
+_USELESS = {*prepared.MISPREPARED, _READ_ONLY, "25P02", "25P03", "57P01", "57P02", "57P03", "57P04", "57P05"}
 #: SQLite's own codes: a file that may not be written, and one of its extended forms, a file that is not at its place.
 _SQLITE_READONLY, _SQLITE_MOVED = 8, 1032
 #: Bytes below which the disk of a SQLite ledger counts as full.
@@ -65,6 +69,7 @@ class Database:
     url: URL
     writer: Engine
     reader: Engine
+    recorder: Engine  # a writer whose statements find each row by its key
     path: Path | None
     existed: bool = True
     tells_origin: bool = False  # whether the server says where it comes from; see `server`
@@ -76,9 +81,9 @@ class Database:
         return self.url.get_backend_name() == "sqlite"
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self, engine: Engine | None = None) -> Iterator[Connection]:
         """A writing transaction: BEGIN IMMEDIATE on SQLite, so it never finds out late that it may not write."""
-        with self.lock if self.is_sqlite else contextlib.nullcontext(), self.writer.begin() as connection:
+        with self.lock if self.is_sqlite else contextlib.nullcontext(), (engine or self.writer).begin() as connection:
             yield connection
 
     @contextlib.contextmanager
@@ -114,10 +119,22 @@ class Database:
         Raises:
             DBAPIError: The database is away, or refuses what `work` writes.
         """
+        return self._write(self.writer, work, *args, **kwargs)
+
+    def record(self, work: Callable[Concatenate[Connection, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """As `write`, for work that runs very often and whose statements find each row by its key.
+
+        PostgreSQL plans these once for all values. What runs with SQLAlchemy's own `execute` is planned as anywhere.
+        """
+        return self._write(self.recorder, work, *args, **kwargs)
+
+    def _write(
+        self, engine: Engine, work: Callable[Concatenate[Connection, _P], _T], *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T:
         tries = 0
         while True:
             try:
-                with self.writing() as tx:
+                with self.writing(engine) as tx:
                     return work(tx, *args, **kwargs)
             except DBAPIError as error:
                 tries += 1
@@ -163,29 +180,32 @@ def _sqlite(url: URL) -> Database:
         "connect_args": {"timeout": _BUSY_SECONDS, "check_same_thread": False},
     }
     if in_memory:
-        engine = _with_pragmas(create_engine(url, poolclass=StaticPool, **options), "BEGIN IMMEDIATE")
-        return Database(url=url, writer=engine, reader=engine, path=None)
+        engine = create_engine(url, poolclass=StaticPool, **options)
+        _with_pragmas(engine, "BEGIN IMMEDIATE", _WRITER_CACHE)
+        return Database(url=url, writer=engine, reader=engine, recorder=engine, path=None)
     path = Path(str(url.database)).absolute()
     writer = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=600, **options)
     reader = create_engine(url, poolclass=QueuePool, pool_size=4, **options)
     for engine in (writer, reader):
         count_from(engine, path.parent)
         file_troubles.remember_path(engine, path)
+    _with_pragmas(writer, "BEGIN IMMEDIATE", _WRITER_CACHE)
     return Database(
         url=url,
-        writer=_with_pragmas(writer, "BEGIN IMMEDIATE"),
-        reader=_with_pragmas(reader, "BEGIN"),
+        writer=writer,
+        reader=_with_pragmas(reader, "BEGIN", _READER_CACHE),
+        recorder=writer,
         path=path,
         existed=path.exists(),
     )
 
 
-def _with_pragmas(engine: Engine, begin: str) -> Engine:
+def _with_pragmas(engine: Engine, begin: str, cache: int) -> Engine:
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver must not open transactions of its own kind
         _use_wal(connection)
-        for pragma in ("synchronous=FULL", "foreign_keys=ON", "cache_size=-32000"):
+        for pragma in ("synchronous=FULL", "foreign_keys=ON", f"cache_size=-{cache}"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
@@ -239,6 +259,7 @@ def _postgresql(url: URL) -> Database:
         url,
         pool_size=8,
         max_overflow=8,
+        pool_use_lifo=True,  # a connection that was just used has its statements ready
         hide_parameters=True,
         isolation_level="AUTOCOMMIT",  # the driver must not open transactions of its own kind
         use_native_hstore=False,  # a question at each start, to which no column of ours needs an answer
@@ -252,14 +273,21 @@ def _postgresql(url: URL) -> Database:
         },
     )
 
+    preparing = prepared.Preparing()
+
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        run_text(connection, connection.get_execution_options().get("begins_with", _BEGIN_WRITING))
+        options = connection.get_execution_options()
+        begin = preparing.begin if options.get("prepares") else prepared.begin_unprepared
+        begin(connection, options.get("begins_with", _BEGIN_WRITING))
 
     _throw_useless_away(engine)
+    preparing.watch(engine)
     _ask_what_lay_idle(engine)
     reader = engine.execution_options(begins_with=_BEGIN_READING)
-    return Database(url=url, writer=engine, reader=reader, path=None)
+    recorder = engine.execution_options(prepares=True)
+    prepared.plan_others_as_usual(recorder)
+    return Database(url=url, writer=engine, reader=reader, recorder=recorder, path=None)
 
 
 def _ask_what_lay_idle(engine: Engine) -> None:
@@ -288,7 +316,7 @@ _USED_AT = "lightfast_used_at"  # in what SQLAlchemy's pool remembers of a conne
 def _connect_args(url: URL, *, seconds: int) -> dict[str, Any]:
     """What every connection to this PostgreSQL server needs. `seconds`: that it may take to come about.
 
-    No prepared statements: behind a pooler the next transaction may run in a session that does not know them.
+    Nothing is prepared until a transaction has found out that it may (`prepared`).
     """
     return {"connect_timeout": seconds, "prepare_threshold": None, **_which_of(url)}
 

@@ -34,7 +34,7 @@ def fetch(tx: Connection, statement: Any, parameters: Parameters = _NONE) -> lis
         DBAPIError: As `Connection.execute`.
     """
     made = _compiled(tx.dialect, statement)
-    return _run(tx, made.text, made.bound(parameters), made.rows)
+    return _run(tx, made.text, made.bound(parameters), made.rows, made.how)
 
 
 def fetch_first(tx: Connection, statement: Any, parameters: Parameters = _NONE) -> Row | None:
@@ -56,7 +56,7 @@ def run(tx: Connection, statement: Any, parameters: Parameters = _NONE) -> int:
         DBAPIError: As `Connection.execute`.
     """
     made = _compiled(tx.dialect, statement)
-    return _run(tx, made.text, made.bound(parameters), _count)
+    return _run(tx, made.text, made.bound(parameters), _count, made.how)
 
 
 def run_each(tx: Connection, statement: Any, rows: Sequence[Parameters]) -> None:
@@ -65,12 +65,23 @@ def run_each(tx: Connection, statement: Any, rows: Sequence[Parameters]) -> None
     _run(tx, made.text, [made.bound(row) for row in rows], _count, many=True)
 
 
-def run_text(tx: Connection, text: str) -> None:
-    """Runs a text that takes no parameters. As `run`."""
-    _run(tx, text, None, _count)
+def run_text(tx: Connection, text: str) -> Any:
+    """Runs a text that takes no parameters; on PostgreSQL it may be several commands. As `run`.
+
+    Returns the first value that one of them found; None: none did.
+    """
+    return _run(tx, text, None, _first_value)
 
 
-def _run(tx: Connection, text: str, parameters: Any, take: Callable[[Any], _T], *, many: bool = False) -> _T:
+def _run(
+    tx: Connection,
+    text: str,
+    parameters: Any,
+    take: Callable[[Any], _T],
+    how: Mapping[str, Any] = _NONE,
+    *,
+    many: bool = False,
+) -> _T:
     cursor: Any = None
     try:
         cursor = tx.connection.cursor()
@@ -82,7 +93,7 @@ def _run(tx: Connection, text: str, parameters: Any, take: Callable[[Any], _T], 
         elif parameters is None:
             cursor.execute(text)
         else:
-            cursor.execute(text, parameters)
+            cursor.execute(text, parameters, **how)
         taken = take(cursor)
         cursor.close()
     except BaseException as error:  # noqa: BLE001  also of a wait that was broken off, as SQLAlchemy
@@ -98,6 +109,13 @@ def tell(tx: Connection, error: BaseException, text: str, cursor: Any) -> NoRetu
 
 def _count(cursor: Any) -> int:
     return int(cursor.rowcount)
+
+
+def _first_value(cursor: Any) -> Any:
+    while cursor.description is None:
+        if not hasattr(cursor, "nextset") or not cursor.nextset():  # SQLite's has one command
+            return None
+    return cursor.fetchone()[0]
 
 
 # -- one of many values --------------------------------------------------------------------------------------------
@@ -173,7 +191,7 @@ def _among_array(element: _Among, compiler: SQLCompiler, **options: Any) -> str:
 class _Compiled:
     """A statement as an engine's driver takes it."""
 
-    __slots__ = ("_arrange", "_brought", "_converted", "_dialect", "_named", "_returned", "text")
+    __slots__ = ("_arrange", "_brought", "_converted", "_dialect", "_named", "_returned", "how", "text")
 
     def __init__(self, statement: Any, dialect: Dialect) -> None:
         compiled = statement.compile(dialect=dialect)
@@ -188,6 +206,8 @@ class _Compiled:
         self._arrange = _arranged(expanded.positiontup or ()) if compiled.positional else None
         self._returned = tuple(getattr(statement, "selected_columns", ()))
         self._named: Callable[[Sequence[Any]], list[Row]] | None = None
+        #: psycopg prepares it, where its connection may (`prepared`).
+        self.how = {"prepare": True} if dialect.name == "postgresql" else _NONE
 
     def bound(self, parameters: Parameters) -> Any:
         """Parameters as the driver takes them: by place, or by name."""

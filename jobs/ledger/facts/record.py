@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, union, update
 
 from jobs.facts import (
     AttemptFact,
@@ -81,12 +81,10 @@ def _settle(
     copies: Sequence[ImageEnd | ImageDelayed],
     routes: failover.Routes | None,
 ) -> set[str]:
-    found = _attempts(tx, [fact.attempt_id for fact in ends])
-    image_rows = _images(tx, [fact.image_id for fact in copies])
-    names = _lock(tx, found.values(), image_rows.values())
-    if not is_alone(tx):
-        found = _attempts(tx, list(found))  # read again: now nobody else can change them
-        image_rows = _images(tx, list(image_rows))
+    told = {"ended": list({fact.attempt_id for fact in ends}), "copied": list({fact.image_id for fact in copies})}
+    names = _lock(tx, told)
+    found = _attempts(tx, told["ended"])  # only now: nobody else can change them
+    image_rows = _images(tx, told["copied"])
     changes = Changes(routes=routes)
     slots = _slots_of(tx, [fact.attempt_id for fact in ends if isinstance(fact, TaskSucceeded | PartDelivered)])
     changes.held = _held(tx, [row.id for row in found.values() if row.came])
@@ -136,7 +134,7 @@ def _own(fact: SubmitAccepted, found: dict[int, Any], owner: dict[tuple[int, str
 def _attempts(tx: Connection, ids: Sequence[int]) -> dict[int, Any]:
     if not ids:
         return {}
-    return {row.id: row for row in fetch(tx, _THESE_ATTEMPTS, {"these": list(set(ids))})}
+    return {row.id: row for row in fetch(tx, _THESE_ATTEMPTS, {"these": ids})}
 
 
 _THESE_ATTEMPTS = select(attempts).where(among(attempts.c.id, "these"))
@@ -145,7 +143,7 @@ _THESE_ATTEMPTS = select(attempts).where(among(attempts.c.id, "these"))
 def _images(tx: Connection, ids: Sequence[int]) -> dict[int, Any]:
     if not ids:
         return {}
-    return {row.id: row for row in fetch(tx, _THESE_IMAGES, {"these": list(set(ids))})}
+    return {row.id: row for row in fetch(tx, _THESE_IMAGES, {"these": ids})}
 
 
 _THESE_IMAGES = select(
@@ -159,22 +157,26 @@ _THESE_IMAGES = select(
 ).where(among(images.c.id, "these"))
 
 
-def _lock(tx: Connection, found: Iterable[Any], image_rows: Iterable[Any]) -> dict[int, Any]:
-    found = list(found)
-    account_ids = {row.account_id for row in found}
-    batch_ids = {row.batch_id for row in found} | {row.batch_id for row in image_rows}
-    told = fetch(tx, _LOCK_ACCOUNTS, {"these": list(account_ids)}) if account_ids else ()
-    locked = {row.id: row for row in told}
+def _lock(tx: Connection, told: Mapping[str, list[int]]) -> dict[int, Any]:
+    """Locks the accounts and the batches of attempts and images that are told of; returns the accounts' rows."""
+    locked = {row.id: row for row in fetch(tx, _LOCK_ACCOUNTS, told)} if told["ended"] else {}
     if not is_alone(tx):
-        run(tx, _LOCK_BATCHES, {"these": list(batch_ids)})
+        run(tx, _LOCK_BATCHES, told)
     return locked
 
 
+_ENDED, _COPIED = among(attempts.c.id, "ended"), among(images.c.id, "copied")
 _LOCK_ACCOUNTS = (
-    select(accounts).where(among(accounts.c.id, "these")).order_by(accounts.c.id).with_for_update(key_share=True)
+    select(accounts)
+    .where(accounts.c.id.in_(select(attempts.c.account_id).where(_ENDED)))
+    .order_by(accounts.c.id)
+    .with_for_update(key_share=True, of=accounts)
 )
 _LOCK_BATCHES = (
-    select(batches.c.id).where(among(batches.c.id, "these")).order_by(batches.c.id).with_for_update(key_share=True)
+    select(batches.c.id)
+    .where(batches.c.id.in_(union(select(attempts.c.batch_id).where(_ENDED), select(images.c.batch_id).where(_COPIED))))
+    .order_by(batches.c.id)
+    .with_for_update(key_share=True, of=batches)
 )
 
 

@@ -1,0 +1,121 @@
+"""Statements that PostgreSQL keeps ready: where a session is a connection's own, and nowhere else."""
+
+from __future__ import annotations
+
+import contextlib
+
+import psycopg
+import pytest
+from sqlalchemy import text
+
+from jobs.facts import ImageChecked, ImageStored, SubmitAccepted, TaskStillRunning, TaskSucceeded
+from jobs.ledger import open_ledger
+from tests.support import pooler, stocked_ledger
+from tests.support.ledger_sums import check_money
+from tests.support.stocked_ledger import NOW
+
+#: Tables with a row for each image, or more.
+LARGE = {"jobs", "attempts", "images", "events"}
+ROWS = 6
+
+
+@pytest.fixture
+def stocked(postgres_ledger_url):
+    with contextlib.closing(open_ledger(postgres_ledger_url)) as ledger:
+        stocked_ledger.stock(ledger, stocked_ledger.rows(ROWS))
+        yield ledger
+
+
+def make_one(ledger, at=NOW):
+    """The facts of one image, as a worker records them."""
+    attempt = ledger.claims.submits("main", at, lease=90, at_most=1).intents[0].attempt_id
+    accepted = SubmitAccepted(attempt_id=attempt, at=at, task_id=f"t{attempt}", poll_path=None, next_poll_at=at)
+    ledger.facts.record([accepted])
+    ledger.facts.record([TaskStillRunning(attempt_id=attempt, at=at, next_poll_at=at)])
+    ledger.facts.record([TaskSucceeded(attempt_id=attempt, at=at, images=(stocked_ledger.made(),))])
+    for image in ledger.claims.copies(at, holder="me", lease=60, at_most=1)[0]:
+        size = {"bytes": 9, "width": 1, "height": 1, "format": "png"}
+        ledger.facts.record([ImageChecked(image_id=image.image_id, object_path="a.png", sha256="0" * 64, **size)])
+        ledger.facts.record([ImageStored(image_id=image.image_id, at=at)])
+
+
+def kept(ledger):
+    """The statements that the ledger's session keeps, with their parameters' types."""
+    wanted = "SELECT name, cardinality(parameter_types) AS parameters, generic_plans FROM pg_prepared_statements"
+    return ledger._database.record(lambda tx: tx.execute(text(wanted)).all())
+
+
+def count_stored(ledger):
+    with ledger._database.reading() as tx:
+        return tx.execute(text("SELECT count(*) FROM images WHERE state = 'stored'")).scalar_one()
+
+
+def test_what_is_recorded_often_is_read_and_planned_once_in_a_session(stocked):
+    make_one(stocked)
+    before = {row.name: row.generic_plans for row in kept(stocked)}
+
+    make_one(stocked, NOW + 1)
+
+    after = {row.name: row.generic_plans for row in kept(stocked)}
+    assert len(before) > 10
+    again = [name for name, times in before.items() if after[name] > times]
+    assert len(again) > 10  # of all, but for the few that only the first image of a model needs
+    assert count_stored(stocked) == 2
+
+
+def test_plans_that_were_made_while_a_ledger_was_empty_stay_right_when_it_grows(stocked):
+    make_one(stocked)
+    make_one(stocked, NOW + 1)
+
+    def plans(tx):
+        for row in tx.execute(text("SELECT name, cardinality(parameter_types) AS n FROM pg_prepared_statements")).all():
+            tx.execute(text("SET LOCAL plan_cache_mode = force_generic_plan"))
+            values = ", ".join(["NULL"] * row.n)
+            yield tx.execute(text(f"EXPLAIN (FORMAT JSON) EXECUTE {row.name}({values})")).scalar_one()[0]["Plan"]
+
+    for plan in stocked._database.record(lambda tx: list(plans(tx))):
+        for node in nodes(plan):
+            if node.get("Relation Name") in LARGE and node["Node Type"] not in {"ModifyTable", "Bitmap Heap Scan"}:
+                assert "Index Cond" in node, plan
+
+
+def nodes(plan):
+    yield plan
+    for each in plan.get("Plans", ()):
+        yield from nodes(each)
+
+
+def test_nothing_is_prepared_in_a_session_that_a_pooler_shares(postgres_url):
+    with pooler.stand_in(postgres_url, size=1) as shared, contextlib.ExitStack() as stack:
+        ledgers = [stack.enter_context(contextlib.closing(open_ledger(shared.url))) for _ in range(2)]
+        stocked_ledger.stock(ledgers[0], stocked_ledger.rows(ROWS))
+        for turn in range(ROWS):
+            make_one(ledgers[turn % 2], NOW + turn)
+            assert kept(ledgers[turn % 2]) == []
+
+        assert count_stored(ledgers[0]) == ROWS
+
+
+def test_a_pooler_that_passes_on_greetings_and_shares_sessions_all_the_same_does_no_harm(postgres_url):
+    with pooler.stand_in(postgres_url, size=1, hides_sessions=False) as shared, contextlib.ExitStack() as stack:
+        ledgers = [stack.enter_context(contextlib.closing(open_ledger(shared.url))) for _ in range(3)]
+        stocked_ledger.stock(ledgers[0], stocked_ledger.rows(2 * ROWS))
+        for turn in range(2 * ROWS):
+            make_one(ledgers[turn % 3], NOW + turn)
+
+        assert count_stored(ledgers[0]) == 2 * ROWS
+        check_money(ledgers[0])
+
+
+@pytest.mark.parametrize("forgets", ["DEALLOCATE ALL", "DISCARD ALL"])
+def test_a_session_that_forgets_what_it_kept_costs_no_fact(stocked, forgets):
+    make_one(stocked)
+    driver = stocked._database.recorder.raw_connection()
+    psycopg.Cursor(driver.driver_connection).execute(forgets, prepare=False)
+    driver.driver_connection._prepared.clear = lambda: False  # as if another client had said it
+    driver.close()
+
+    make_one(stocked, NOW + 1)
+    make_one(stocked, NOW + 2)
+
+    assert count_stored(stocked) == 3
