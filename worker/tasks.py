@@ -18,6 +18,7 @@ from worker.celery import KEY_PREFIX, WAKEUP_EXPIRES, app, exiting, queue_of, se
 from worker.lanes.celery_runtime import PROCESS
 from worker.lanes.worker import lanes_of
 from worker.lanes.worker_thread import WorkerThread
+from worker.runtime.garbage import collect_rarely
 from worker.runtime.telemetry import configure, emit, is_telling
 from worker.services import build
 
@@ -113,6 +114,7 @@ def start_worker(sender: Any, **_: object) -> None:
             raise BadInput(NEEDS_POSTGRES)
         _demand_usable_broker(settings.redis_url)
         worker = WorkerThread(lambda: build(settings, wake=WAKEUPS.wake))
+    collect_rarely()
     PROCESS.start(
         worker,
         lanes,

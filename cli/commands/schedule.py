@@ -517,11 +517,13 @@ async def _fire(settings: Settings, schedule: Schedule) -> tuple[int, FiredByHan
 
 @contextlib.asynccontextmanager
 async def _at_work(settings: Settings) -> AsyncIterator[tuple[Services, StopSignal]]:
+    from worker.runtime.garbage import collect_rarely
     from worker.runtime.shutdown import StopSignal
     from worker.runtime.timings import Timings
     from worker.services import build
 
     services = build(settings, timings=Timings(sweep_every=SWEEP_EVERY))
+    collect_rarely()
     stop = StopSignal()
     try:
         with stop.listening():

@@ -32,6 +32,7 @@ from jobs.states import ENDED_BADLY, NEEDS_A_PERSON, BatchState, JobState
 from worker.local.run import Reason, RunEnding, StopSignal, run_batch
 from worker.registration.options import WorkLimits
 from worker.runtime import telemetry
+from worker.runtime.garbage import collect_rarely
 from worker.services import build
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ async def _run(  # noqa: PLR0913  handed on
     stop = StopSignal()
     _listen(stop, screen)
     services = build(settings, ledger=ledger, also=also)
+    collect_rarely()
     try:
         return await run_batch(
             services,

@@ -52,7 +52,8 @@ class CopyLane(Lane):
         to = self._to.setdefault(due.dest, DeadlineSemaphore(services.timings.copies_at_once))
         to.resize(services.destinations.width(due.dest))
         async with to.acquire(1, due.expires_at), self._running.acquire(1, due.expires_at):
-            await copy.copy(services, due)
+            fact = await copy.fetch_and_put(services, due)
+        await copy.record(services, due, fact)  # while it is written, the next may run
         to.resize(services.destinations.width(due.dest))
 
     async def _probe(self, dest: str) -> None:

@@ -57,6 +57,11 @@ NAMES = 5
 
 async def copy(services: Services, due: DueCopy) -> None:
     """Fetches, checks, records, puts, records; whatever goes wrong delays it, until its link is dead for good."""
+    await record(services, due, await fetch_and_put(services, due))
+
+
+async def fetch_and_put(services: Services, due: DueCopy) -> Fact:
+    """All of a copy but the record of its end, which is returned."""
     body = Body()
     services.destinations.verification.begins(due.image_id)
     try:
@@ -80,6 +85,11 @@ async def copy(services: Services, due: DueCopy) -> None:
         emit(
             "image_needs_a_person", level="warning", batch=due.batch, key=due.key, code=fact.code, problem=fact.message
         )
+    return fact
+
+
+async def record(services: Services, due: DueCopy, fact: Fact) -> None:
+    """Records how a copy ended. It needs no room for bytes any more."""
     await services.recorder.record(fact)
     if isinstance(fact, ImageStored):
         services.destinations.verification.stored(due.image_id)
