@@ -32,7 +32,7 @@ class Submitting(RunOptions):
 @takes(Submitting)
 def submit(options: Submitting) -> int:
     """Records the batch and wakes the workers; with --wait, watches it too."""
-    from cli.commands.steer import wake
+    from cli.flow.going_on import wake
     from cli.flow.register import recording
 
     settings = read_settings(options.config, sandbox_url=NOWHERE if options.sandbox else None)

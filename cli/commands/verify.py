@@ -123,7 +123,7 @@ def _repair(session: LedgerSession, batch: str, report: Report) -> RepairResult:
 def _copy_again(session: LedgerSession, batch: str, wanted: dict[int, str], now: float) -> int:
     """Copies here and now on SQLite, unless a run is at work there; else the cluster's workers do."""
     if not session.ledger.is_sqlite:
-        from cli.commands.steer import wake
+        from cli.flow.going_on import wake
 
         sent_back = session.ledger.images.copy_again(wanted, now)
         wake(session)

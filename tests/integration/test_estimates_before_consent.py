@@ -66,7 +66,7 @@ def test_a_remark_about_the_stand_in_says_so_without_the_option(shop):
 
 def test_made_up_money_is_not_asked_for(shop, monkeypatch):
     """Without --yes, and without a terminal to ask at."""
-    monkeypatch.setattr("cli.commands.steer._work", lambda *_args, **_kwargs: 0)
+    monkeypatch.setattr("cli.commands.again.work_here", lambda *_args, **_kwargs: 0)
 
     assert call("redo", "shop", "--key", "lamp").stderr.startswith("SANDBOX redo: 1 row of shop")
 
@@ -74,7 +74,7 @@ def test_made_up_money_is_not_asked_for(shop, monkeypatch):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_a_file_of_keys_is_read_as_its_byte_order_mark_says(shop, monkeypatch, encoding):
     """PowerShell writes UTF-16."""
-    monkeypatch.setattr("cli.commands.steer._work", lambda *_args, **_kwargs: 0)
+    monkeypatch.setattr("cli.commands.again.work_here", lambda *_args, **_kwargs: 0)
     Path("keys.txt").write_bytes("lamp\r\n".encode(encoding))
 
     assert call("redo", "shop", "--keys", "keys.txt").stderr.startswith("SANDBOX redo: 1 row of shop")

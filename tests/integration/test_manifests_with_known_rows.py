@@ -752,7 +752,7 @@ def test_a_row_added_to_a_batch_brings_its_columns_and_its_file(shop, monkeypatc
     stored_in(shop / "out", shop)
     words = ["submit", "more.csv", "--batch", "spring", "--append", "--yes"]
     monkeypatch.setattr("cli.commands.submit._demand_workers", lambda *_, **__: None)
-    monkeypatch.setattr("cli.commands.steer.wake", lambda *_: None)
+    monkeypatch.setattr("cli.flow.going_on.wake", lambda *_: None)
 
     call(monkeypatch, *words)
 

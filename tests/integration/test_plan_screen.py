@@ -153,7 +153,7 @@ def test_rows_that_were_redone_with_prompts_of_their_own_are_told_before_the_man
     folder, monkeypatch
 ):
     open_shop(folder, folder / "out")
-    monkeypatch.setattr("cli.commands.steer._work", lambda *_, **__: 0)
+    monkeypatch.setattr("cli.commands.again.work_here", lambda *_, **__: 0)
     call("redo", "shop", "--key", "lamp", "--prompt", "Mine", "--yes")
     with closing(sqlite3.connect(folder / "lightfast.db")) as connection, connection:
         connection.execute("UPDATE images SET attempt_id = (SELECT min(id) FROM attempts) WHERE revision = 2")  # sent

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from cli.commands import steer
+from cli.commands import again
 from jobs.errors import BadInput
 from jobs.facts import SubmitRefused, SubmitUnclear, TaskSucceeded
 from jobs.ledger import open_ledger
@@ -30,7 +30,7 @@ def test_a_product_whose_further_lines_were_skipped_is_made_anew(tmp_path, monke
     )
     with contextlib.closing(open_ledger(f"sqlite:///{tmp_path / 'lightfast.db'}")) as ledger:
         ledger.batches.record_manifest(batch, rows, now=time.time())
-    monkeypatch.setattr(steer, "_work", lambda *_, **__: 0)
+    monkeypatch.setattr(again, "work_here", lambda *_, **__: 0)
 
     call("redo", "shop", "--key", "lamp", "--yes")
 

@@ -7,7 +7,7 @@ import contextlib
 import pytest
 from sqlalchemy import update
 
-from cli.commands import steer
+from cli.commands import again
 from jobs.errors import BadInput
 from jobs.ledger import open_ledger
 from jobs.ledger.claims.reuse import FewerToReuse, ReuseOptions
@@ -100,8 +100,8 @@ def test_a_row_whose_image_could_not_be_taken_is_bought_by_a_retry(shop):
 @pytest.fixture
 def at_home(tmp_path, monkeypatch):
     """A ledger where the commands look for it; they work nothing."""
-    monkeypatch.setattr(steer, "_work", lambda *_, **__: 0)
-    monkeypatch.setattr(steer, "demand_folder", lambda *_: None)
+    monkeypatch.setattr(again, "work_here", lambda *_, **__: 0)
+    monkeypatch.setattr(again, "demand_folder", lambda *_: None)
 
     @contextlib.contextmanager
     def opened():

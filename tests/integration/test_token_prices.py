@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.commands.steer import _price, _with_prompt
+from cli.commands.again import _price, _with_prompt
 from jobs.facts import ImageLost, TaskSucceeded
 from jobs.ledger import open_ledger
 from jobs.ledger.reports.books import Tally

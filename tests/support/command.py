@@ -26,6 +26,7 @@ _BEFORE = (
         "cli.commands.plan",
         "cli.commands.status",
         "cli.commands.steer",
+        "cli.commands.again",
         "cli.commands.unknown",
     ),
     *("cli.commands.verify", "cli.commands.adopt", "worker.local.run", "worker.services"),

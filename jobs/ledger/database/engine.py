@@ -34,8 +34,8 @@ from jobs.ledger.database.statements import run_text
 
 #: Seconds a SQLite writer waits for another process's transaction. Long: a manifest of a million rows is one.
 _BUSY_SECONDS = 120
-#: KiB of a SQLite file that a connection keeps in memory. More would make a process grow with its ledger, and not make it
-#: faster: the system keeps what is read as well, and rows were recorded more slowly with 32,000.
+#: KiB of a SQLite file that a connection keeps in memory. More would make a process grow with its ledger, and not make
+#: it faster: the system keeps what is read as well, and rows were recorded more slowly with 32,000.
 _WRITER_CACHE, _READER_CACHE = 16_000, 2_000
 #: Seconds between two tries where SQLite does not wait by itself.
 _BUSY_LOOK = 0.02
