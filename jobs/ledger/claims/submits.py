@@ -33,12 +33,20 @@ from jobs.ledger.claims.fair_share import IS_READY, MAY_SPEND, WAITS, BatchShare
 from jobs.ledger.claims.values import Claim, Intent
 from jobs.ledger.database import server
 from jobs.ledger.database.many import insert_many, update_many
-from jobs.ledger.database.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs
+from jobs.ledger.database.schema import (
+    ATTEMPTS_AN_ACCOUNT,
+    IS_MISSING,
+    accounts,
+    attempts,
+    batches,
+    images,
+    jobs,
+)
 from jobs.ledger.database.statements import Row, among, fetch, fetch_value, run
 from jobs.policy import rate, retry
 from jobs.policy.adaptive_limits import Bound
 from jobs.policy.retry import UNCLEAR_BEFORE_COOLDOWN
-from jobs.states import AttemptState, ImageState, JobState
+from jobs.states import AttemptState, JobState
 from providers.types import Request
 
 # -- submits -------------------------------------------------------------------------------------------------------
@@ -248,7 +256,7 @@ _FREE = (
     select(images.c.job_id, images.c.revision, images.c.slot)
     .where(
         among(images.c.job_id, "of_jobs"),
-        images.c.state == ImageState.MISSING,
+        IS_MISSING,
         images.c.attempt_id.is_(None),
         images.c.surplus.is_(False),
     )

@@ -32,7 +32,15 @@ from jobs.ledger.database.engine import is_alone
 from jobs.ledger.database.events import write_events
 from jobs.ledger.database.job_state import derive_jobs
 from jobs.ledger.database.many import update_many
-from jobs.ledger.database.schema import ATTEMPTS_AN_ACCOUNT, accounts, attempts, batches, images, jobs
+from jobs.ledger.database.schema import (
+    ATTEMPTS_AN_ACCOUNT,
+    IS_MISSING,
+    accounts,
+    attempts,
+    batches,
+    images,
+    jobs,
+)
 from jobs.ledger.database.server import FOR_NOBODY
 from jobs.ledger.database.statements import among, fetch, fetch_value, run
 from jobs.ledger.facts import failover
@@ -191,7 +199,7 @@ def _slots_of(tx: Connection, attempt_ids: Sequence[int]) -> dict[int, list[int]
 
 _WAITING = (
     select(images.c.attempt_id, images.c.slot)
-    .where(among(images.c.attempt_id, "these"), images.c.state == ImageState.MISSING, images.c.surplus.is_(False))
+    .where(among(images.c.attempt_id, "these"), IS_MISSING, images.c.surplus.is_(False))
     .order_by(images.c.slot)
 )
 
@@ -277,7 +285,7 @@ def _write(tx: Connection, changes: Changes, names: dict[int, Any]) -> None:
     for account_id, twins in changes.twins.items():
         _insert_twins(tx, names[account_id], twins)
     if changes.freed:
-        missing = (images.c.attempt_id.in_(changes.freed), images.c.state == ImageState.MISSING)
+        missing = (images.c.attempt_id.in_(changes.freed), IS_MISSING)
         tx.execute(update(images).where(*missing).values(attempt_id=None))
     update_many(tx, _MONEY, _money(changes))
     daily_budgets.move(tx, changes.days)
