@@ -75,6 +75,11 @@ ALL = {
         "Recording (PostgreSQL, the same)", lambda: recording.measure(20_000, 100_000, postgresql=True)
     ),
     "growth": Benchmark("Growth (SQLite, 200 kB images, S3)", lambda: growth.measure([10_000, 1_000_000], rounds=3)),
+    "growth_postgresql": Benchmark(
+        "Growth (PostgreSQL counted, 200 kB images, S3)",
+        lambda: growth.measure([10_000, 1_000_000], rounds=3, postgresql=True),
+    ),
+    "memory": Benchmark("Peak memory of a run (SQLite, a folder)", lambda: growth.memory(10_000, 100_000)),
     "locks": Benchmark("Locks of one account and of one batch (PostgreSQL)", locks.measure),
     "export": Benchmark("Export (100,000 images of 10 kB, folder to folder)", lambda: export.measure(100_000)),
     "flood": Benchmark("Wrong callbacks, 1,000 a second beside a run (SQLite)", lambda: flood.measure(10.0, 600)),
