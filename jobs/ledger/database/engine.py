@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
@@ -69,8 +69,8 @@ class Database:
     url: URL
     writer: Engine
     reader: Engine
-    recorder: Engine  # a writer whose statements find each row by its key
     path: Path | None
+    recorder: Engine | None = None  # see `by_key`
     existed: bool = True
     tells_origin: bool = False  # whether the server says where it comes from; see `server`
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -81,9 +81,9 @@ class Database:
         return self.url.get_backend_name() == "sqlite"
 
     @contextlib.contextmanager
-    def writing(self, engine: Engine | None = None) -> Iterator[Connection]:
+    def writing(self) -> Iterator[Connection]:
         """A writing transaction: BEGIN IMMEDIATE on SQLite, so it never finds out late that it may not write."""
-        with self.lock if self.is_sqlite else contextlib.nullcontext(), (engine or self.writer).begin() as connection:
+        with self.lock if self.is_sqlite else contextlib.nullcontext(), self.writer.begin() as connection:
             yield connection
 
     @contextlib.contextmanager
@@ -119,22 +119,10 @@ class Database:
         Raises:
             DBAPIError: The database is away, or refuses what `work` writes.
         """
-        return self._write(self.writer, work, *args, **kwargs)
-
-    def record(self, work: Callable[Concatenate[Connection, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """As `write`, for work that runs very often and whose statements find each row by its key.
-
-        PostgreSQL plans these once for all values. What runs with SQLAlchemy's own `execute` is planned as anywhere.
-        """
-        return self._write(self.recorder, work, *args, **kwargs)
-
-    def _write(
-        self, engine: Engine, work: Callable[Concatenate[Connection, _P], _T], *args: _P.args, **kwargs: _P.kwargs
-    ) -> _T:
         tries = 0
         while True:
             try:
-                with self.writing(engine) as tx:
+                with self.writing() as tx:
                     return work(tx, *args, **kwargs)
             except DBAPIError as error:
                 tries += 1
@@ -145,6 +133,14 @@ class Database:
         """Runs `work` in one reading transaction."""
         with self.reading() as tx:
             return work(tx, *args, **kwargs)
+
+    @property
+    def by_key(self) -> Database:
+        """The same, for transactions that are very frequent and whose statements find each row by its key.
+
+        PostgreSQL plans these once for all values. What runs with SQLAlchemy's own `execute` is planned as anywhere.
+        """
+        return self if self.recorder is None else replace(self, writer=self.recorder, recorder=None)
 
     def close(self) -> None:
         """Closes every connection."""
@@ -182,7 +178,7 @@ def _sqlite(url: URL) -> Database:
     if in_memory:
         engine = create_engine(url, poolclass=StaticPool, **options)
         _with_pragmas(engine, "BEGIN IMMEDIATE", _WRITER_CACHE)
-        return Database(url=url, writer=engine, reader=engine, recorder=engine, path=None)
+        return Database(url=url, writer=engine, reader=engine, path=None)
     path = Path(str(url.database)).absolute()
     writer = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=600, **options)
     reader = create_engine(url, poolclass=QueuePool, pool_size=4, **options)
@@ -194,7 +190,6 @@ def _sqlite(url: URL) -> Database:
         url=url,
         writer=writer,
         reader=_with_pragmas(reader, "BEGIN", _READER_CACHE),
-        recorder=writer,
         path=path,
         existed=path.exists(),
     )

@@ -27,7 +27,7 @@ def only_to_read(path: Path) -> Database:
     url = URL.create("sqlite", database=str(path))
     reader = create_engine(url, creator=lambda: _connected(path), poolclass=NullPool, hide_parameters=True)
     count_from(reader, path.parent)
-    return Database(url=url, writer=reader, reader=reader, recorder=reader, path=path)
+    return Database(url=url, writer=reader, reader=reader, path=path)
 
 
 def _connected(path: Path) -> sqlite3.Connection:

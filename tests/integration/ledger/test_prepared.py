@@ -47,7 +47,7 @@ def make_one(ledger, at=NOW):
 def kept(ledger):
     """The statements that the ledger's session keeps, with their parameters' types."""
     wanted = "SELECT name, cardinality(parameter_types) AS parameters, generic_plans FROM pg_prepared_statements"
-    return ledger._database.record(lambda tx: tx.execute(text(wanted)).all())
+    return ledger._database.by_key.write(lambda tx: tx.execute(text(wanted)).all())
 
 
 def count_stored(ledger):
@@ -78,7 +78,7 @@ def test_plans_that_were_made_while_a_ledger_was_empty_stay_right_when_it_grows(
             values = ", ".join(["NULL"] * row.n)
             yield tx.execute(text(f"EXPLAIN (FORMAT JSON) EXECUTE {row.name}({values})")).scalar_one()[0]["Plan"]
 
-    for plan in stocked._database.record(lambda tx: list(plans(tx))):
+    for plan in stocked._database.by_key.write(lambda tx: list(plans(tx))):
         for node in nodes(plan):
             if node.get("Relation Name") in LARGE and node["Node Type"] not in {"ModifyTable", "Bitmap Heap Scan"}:
                 assert KEY.search(node.get("Index Cond", "")), plan
