@@ -83,9 +83,9 @@ def _mark(connection: Connection, driver: Any) -> str | None:
 
 
 def plan_others_as_usual(engine: Engine) -> None:
-    """Where plans are made for all values: not those of statements that SQLAlchemy runs, which are rare and may be any.
+    """Has statements that SQLAlchemy runs itself planned as in any other transaction: they may find rows in any way.
 
-    Once one has run, the rest of its transaction is planned as usual.
+    They are rare. From the first one on, the rest of its transaction is planned as usual.
     """
 
     @event.listens_for(engine, "before_cursor_execute")

@@ -451,9 +451,9 @@ images = Table(
 )
 #: What an image counts as; NULL where its price is not known. With its attempt beside it.
 COST_OF_IMAGE = func.coalesce(images.c.cost, attempts.c.price)
-#: That nothing came for an image yet, among images that are found by what they belong to. Not by an index: where
-#: PostgreSQL last counted few of that state, it would read each one of these in the ledger, a million of a manifest
-#: that was just recorded, to leave out those of other jobs.
+#: Whether nothing has come for an image yet; for a query that finds its images by job or attempt. Written so that no
+#: index of states serves it. PostgreSQL chooses that index where it last counted few missing images, and then reads
+#: every one in the ledger: a million, after a manifest of that size was recorded.
 IS_MISSING = images.c.state.concat("") == ImageState.MISSING.value
 #: An image that the newest revision of its job asks for, and no more than it asks for.
 IS_CURRENT = and_(images.c.job_id == jobs.c.id, images.c.revision == jobs.c.revision, images.c.surplus.is_(False))

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import re
 
-import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 
 from jobs.facts import ImageChecked, ImageStored, SubmitAccepted, TaskStillRunning, TaskSucceeded
 from jobs.ledger import open_ledger
 from jobs.ledger.claims import submits
-from jobs.ledger.database.statements import _compiled
+from jobs.ledger.database.statements import _compiled, fetch_first
 from tests.support import pooler, stocked_ledger
 from tests.support.ledger_sums import check_money
 from tests.support.stocked_ledger import NOW
@@ -100,6 +99,18 @@ def test_a_claim_after_a_mass_of_new_rows_reads_no_images_but_those_of_its_own(s
     assert all(KEY.search(node["Index Cond"]) for node in nodes(plan) if "Index Cond" in node), plan
 
 
+def test_statements_that_may_find_rows_in_any_way_are_planned_as_usual(stocked):
+    mode = select(func.current_setting("plan_cache_mode"), func.current_setting("enable_seqscan"))
+
+    def look(tx):
+        return fetch_first(tx, mode), tuple(tx.execute(mode).one()), fetch_first(tx, mode)
+
+    before, inside, after = stocked._database.by_key.write(look)
+
+    assert before == ("force_generic_plan", "off")
+    assert inside == after == ("auto", "on")
+
+
 def nodes(plan):
     yield plan
     for each in plan.get("Plans", ()):
@@ -128,15 +139,15 @@ def test_a_pooler_that_passes_on_greetings_and_shares_sessions_all_the_same_does
         check_money(ledgers[0])
 
 
-@pytest.mark.parametrize("forgets", ["DEALLOCATE ALL", "DISCARD ALL"])
+@pytest.mark.parametrize("forgets", [b"DEALLOCATE ALL", b"DISCARD ALL"])
 def test_a_session_that_forgets_what_it_kept_costs_no_fact(stocked, forgets):
     make_one(stocked)
-    driver = stocked._database.recorder.raw_connection()
-    psycopg.Cursor(driver.driver_connection).execute(forgets, prepare=False)
-    driver.driver_connection._prepared.clear = lambda: False  # as if another client had said it
-    driver.close()
+    connection = stocked._database.recorder.raw_connection()
+    connection.driver_connection.pgconn.exec_(forgets)  # behind the driver's back, as another client would
+    connection.close()
 
     make_one(stocked, NOW + 1)
     make_one(stocked, NOW + 2)
 
     assert count_stored(stocked) == 3
+    assert kept(stocked) == []  # it is not tried again
