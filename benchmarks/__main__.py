@@ -59,7 +59,7 @@ ALL = {
     ),
     "cluster_cpu": Benchmark(
         "CPU per image (two Celery workers, PostgreSQL, Redis counted, S3)",
-        lambda: cluster_cpu.measure(200, 1_200, rounds=3),
+        lambda: cluster_cpu.measure(500, 2_500, rounds=3),
     ),
     "place_bound": Benchmark("A batch that waits for its places (400 images, 50 places)", place_bound.measure),
     "polling": Benchmark("Polling (1,000 images in virtual time)", lambda: polling.measure(1_000, 1)),

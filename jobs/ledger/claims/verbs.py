@@ -61,7 +61,7 @@ class ClaimVerbs:
         """
         at = self._accounts.providers.get(account)
         terms = polls_and_copies.PollTerms(lease=lease, at_most=at_most, together=together, alone=alone, provider=at)
-        return self._database.write(polls_and_copies.claim_polls, account, now, terms)
+        return self._database.planned_once.write(polls_and_copies.claim_polls, account, now, terms)
 
     def copies(
         self,
@@ -80,7 +80,7 @@ class ClaimVerbs:
 
         `barred`: destinations that take no writes. `only`: of that batch.
         """
-        return self._database.write(
+        return self._database.planned_once.write(
             polls_and_copies.claim_copies, now, holder=holder, lease=lease, at_most=at_most, barred=barred, only=only
         )
 

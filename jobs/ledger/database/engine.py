@@ -70,7 +70,7 @@ class Database:
     writer: Engine
     reader: Engine
     path: Path | None
-    recorder: Engine | None = None  # see `by_key`
+    preparer: Engine | None = None  # see `planned_once`
     existed: bool = True
     tells_origin: bool = False  # whether the server says where it comes from; see `server`
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -135,12 +135,13 @@ class Database:
             return work(tx, *args, **kwargs)
 
     @property
-    def by_key(self) -> Database:
-        """The same, for transactions that are very frequent and whose statements find each row by its key.
+    def planned_once(self) -> Database:
+        """The same, for transactions that are very frequent, where there is one right way to find each row.
 
-        PostgreSQL plans these once for all values. What runs with SQLAlchemy's own `execute` is planned as anywhere.
+        That is its key, or an index that holds only what is due. PostgreSQL plans these once for all values. What runs
+        with SQLAlchemy's own `execute` is planned as anywhere.
         """
-        return self if self.recorder is None else replace(self, writer=self.recorder, recorder=None)
+        return self if self.preparer is None else replace(self, writer=self.preparer, preparer=None)
 
     def close(self) -> None:
         """Closes every connection."""
@@ -280,9 +281,9 @@ def _postgresql(url: URL) -> Database:
     preparing.watch(engine)
     _ask_what_lay_idle(engine)
     reader = engine.execution_options(begins_with=_BEGIN_READING)
-    recorder = engine.execution_options(prepares=True)
-    prepared.plan_others_as_usual(recorder)
-    return Database(url=url, writer=engine, reader=reader, recorder=recorder, path=None)
+    preparer = engine.execution_options(prepares=True)
+    prepared.plan_others_as_usual(preparer)
+    return Database(url=url, writer=engine, reader=reader, preparer=preparer, path=None)
 
 
 def _ask_what_lay_idle(engine: Engine) -> None:

@@ -46,7 +46,7 @@ class Preparing:
         self._is_off = False
 
     def begin(self, connection: Connection, begin_with: str) -> None:
-        """Begins a transaction whose statements find each row by its key; prepares them where that is safe."""
+        """Begins a transaction that may be planned once (`Database.planned_once`); prepares it where that is safe."""
         driver: Any = connection.connection.driver_connection
         if self._is_off or (mark := _mark(connection, driver)) is None:
             begin_unprepared(connection, begin_with)

@@ -31,7 +31,7 @@ class FactVerbs:
 
     def record(self, facts: Sequence[Fact]) -> RecordEffects:
         """Records facts. Recording them twice is harmless."""
-        news = self._database.by_key.write(record.record, facts, self.routes)
+        news = self._database.planned_once.write(record.record, facts, self.routes)
         return RecordEffects(wakeups=frozenset(news.wakeups), stopped=tuple(news.stopped), mended=tuple(news.mended))
 
     def sweep(self, now: float) -> SweepResult:

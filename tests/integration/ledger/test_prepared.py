@@ -21,6 +21,8 @@ LARGE = {"jobs", "attempts", "images", "events"}
 ROWS = 6
 #: What tells few rows of these from all others.
 KEY = re.compile(r"\b(id|job_id|attempt_id|task_id)\b")
+#: Indexes that have only what waits to be asked about or copied, in the order in which it is due.
+DUE = {"ix_attempts_polled", "ix_images_due"}
 
 
 @pytest.fixture
@@ -35,6 +37,7 @@ def make_one(ledger, at=NOW):
     attempt = ledger.claims.submits("main", at, lease=90, at_most=1).intents[0].attempt_id
     accepted = SubmitAccepted(attempt_id=attempt, at=at, task_id=f"t{attempt}", poll_path=None, next_poll_at=at)
     ledger.facts.record([accepted])
+    assert [due.attempt_id for due in ledger.claims.polls("main", at, lease=60)[0]] == [attempt]
     ledger.facts.record([TaskStillRunning(attempt_id=attempt, at=at, next_poll_at=at)])
     ledger.facts.record([TaskSucceeded(attempt_id=attempt, at=at, images=(stocked_ledger.made(),))])
     for image in ledger.claims.copies(at, holder="me", lease=60, at_most=1)[0]:
@@ -46,7 +49,7 @@ def make_one(ledger, at=NOW):
 def kept(ledger):
     """The statements that the ledger's session keeps, with their parameters' types."""
     wanted = "SELECT name, cardinality(parameter_types) AS parameters, generic_plans FROM pg_prepared_statements"
-    return ledger._database.by_key.write(lambda tx: tx.execute(text(wanted)).all())
+    return ledger._database.planned_once.write(lambda tx: tx.execute(text(wanted)).all())
 
 
 def count_stored(ledger):
@@ -77,10 +80,15 @@ def test_plans_that_were_made_while_a_ledger_was_empty_stay_right_when_it_grows(
             values = ", ".join(["NULL"] * row.n)
             yield tx.execute(text(f"EXPLAIN (FORMAT JSON) EXECUTE {row.name}({values})")).scalar_one()[0]["Plan"]
 
-    for plan in stocked._database.by_key.write(lambda tx: list(plans(tx))):
+    found = stocked._database.planned_once.write(lambda tx: list(plans(tx)))
+
+    for plan in found:
         for node in nodes(plan):
             if node.get("Relation Name") in LARGE and node["Node Type"] not in {"ModifyTable", "Bitmap Heap Scan"}:
-                assert KEY.search(node.get("Index Cond", "")), plan
+                assert KEY.search(node.get("Index Cond", "")) or node["Index Name"] in DUE, plan
+    in_order = [plan for plan in found if DUE & {node.get("Index Name") for node in nodes(plan)}]
+    assert len(in_order) >= len(DUE)
+    assert not [plan for plan in in_order for node in nodes(plan) if "Sort" in node["Node Type"]]
 
 
 def test_a_claim_after_a_mass_of_new_rows_reads_no_images_but_those_of_its_own(stocked):
@@ -105,7 +113,7 @@ def test_statements_that_may_find_rows_in_any_way_are_planned_as_usual(stocked):
     def look(tx):
         return fetch_first(tx, mode), tuple(tx.execute(mode).one()), fetch_first(tx, mode)
 
-    before, inside, after = stocked._database.by_key.write(look)
+    before, inside, after = stocked._database.planned_once.write(look)
 
     assert before == ("force_generic_plan", "off")
     assert inside == after == ("auto", "on")
@@ -142,7 +150,7 @@ def test_a_pooler_that_passes_on_greetings_and_shares_sessions_all_the_same_does
 @pytest.mark.parametrize("forgets", [b"DEALLOCATE ALL", b"DISCARD ALL"])
 def test_a_session_that_forgets_what_it_kept_costs_no_fact(stocked, forgets):
     make_one(stocked)
-    connection = stocked._database.recorder.raw_connection()
+    connection = stocked._database.preparer.raw_connection()
     connection.driver_connection.pgconn.exec_(forgets)  # behind the driver's back, as another client would
     connection.close()
 
