@@ -36,6 +36,7 @@ from jobs.ledger.database.many import insert_many, update_many
 from jobs.ledger.database.schema import (
     ATTEMPTS_AN_ACCOUNT,
     IS_MISSING,
+    WAS_ASKED_FOR,
     accounts,
     attempts,
     batches,
@@ -258,7 +259,7 @@ _FREE = (
         among(images.c.job_id, "of_jobs"),
         IS_MISSING,
         images.c.attempt_id.is_(None),
-        images.c.surplus.is_(False),
+        WAS_ASKED_FOR,
     )
     .order_by(images.c.job_id, images.c.slot)
 )
@@ -395,7 +396,7 @@ _TAKE_SLOT = (
         images.c.job_id == bindparam("of_job"),
         images.c.revision == bindparam("of_revision"),
         images.c.slot == bindparam("of_slot"),
-        images.c.surplus.is_(False),
+        WAS_ASKED_FOR,
     )
     .values(attempt_id=bindparam("taken_by"))
 )

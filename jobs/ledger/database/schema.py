@@ -10,6 +10,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     Float,
     ForeignKey,
     Index,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     and_,
+    cast,
     false,
     func,
     select,
@@ -451,12 +453,15 @@ images = Table(
 )
 #: What an image counts as; NULL where its price is not known. With its attempt beside it.
 COST_OF_IMAGE = func.coalesce(images.c.cost, attempts.c.price)
-#: Whether nothing has come for an image yet; for a query that finds its images by job or attempt. Written so that no
-#: index of states serves it. PostgreSQL chooses that index where it last counted few missing images, and then reads
-#: every one in the ledger: a million, after a manifest of that size was recorded.
-IS_MISSING = images.c.state.concat("") == ImageState.MISSING.value
+#: An image's state, and whether it is one that was asked for; for statements that find their images by id, job or
+#: attempt. Written so that no index of states serves them. PostgreSQL chooses that index where it last counted few such
+#: images, or planned while there were few, and then reads every one in the ledger: a million, after a manifest of that
+#: size was recorded.
+state_of_found: ColumnElement[str] = images.c.state.concat("")
+IS_MISSING = state_of_found == ImageState.MISSING.value
+WAS_ASKED_FOR = cast(images.c.surplus, Integer) == 0
 #: An image that the newest revision of its job asks for, and no more than it asks for.
-IS_CURRENT = and_(images.c.job_id == jobs.c.id, images.c.revision == jobs.c.revision, images.c.surplus.is_(False))
+IS_CURRENT = and_(images.c.job_id == jobs.c.id, images.c.revision == jobs.c.revision, WAS_ASKED_FOR)
 _OTHERS = batches.alias()  # else a question that is about batches, too, would take them for its own
 #: A row that waits, and will be bought when somebody works for its batch, which may be paused or at its budget.
 WILL_BE_BOUGHT = and_(

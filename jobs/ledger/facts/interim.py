@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Integer, Text, bindparam, case, func, literal
 from jobs.facts import ImageChecked, ImageDelayed, TaskStillRunning
 from jobs.ledger.database.events import event_row, write_or_count
 from jobs.ledger.database.many import update_many
-from jobs.ledger.database.schema import attempts, images
+from jobs.ledger.database.schema import attempts, images, state_of_found
 from jobs.states import ImageState
 from providers.types import RAW_LIMIT, clean
 
@@ -103,7 +103,7 @@ def _said(fact: TaskStillRunning) -> dict[str, Any]:
 _NOT_STORED: list[Any] = [literal_column(f"'{state.value}'") for state in (ImageState.GENERATED, ImageState.LOST)]
 _CHECKED = (
     update(images)
-    .where(images.c.id == bindparam("of_image"), images.c.state.in_(_NOT_STORED))
+    .where(images.c.id == bindparam("of_image"), state_of_found.in_(_NOT_STORED))
     .values({name: bindparam(f"new_{name}") for name in (
         "object_path", "sha256", "bytes", "width", "height", "format", "flags")})
 )  # fmt: skip
@@ -130,7 +130,7 @@ def keep_checks(tx: Connection, facts: Sequence[ImageChecked]) -> None:
 
 _DELAYED = (
     update(images)
-    .where(images.c.id == bindparam("of_image"), images.c.state == literal_column("'generated'"))
+    .where(images.c.id == bindparam("of_image"), literal_column("'generated'") == state_of_found)
     .values(
         next_copy_at=bindparam("then"),
         lease_until=None,

@@ -35,6 +35,7 @@ from jobs.ledger.database.many import update_many
 from jobs.ledger.database.schema import (
     ATTEMPTS_AN_ACCOUNT,
     IS_MISSING,
+    WAS_ASKED_FOR,
     accounts,
     attempts,
     batches,
@@ -189,17 +190,17 @@ _LOCK_BATCHES = (
 
 
 def _slots_of(tx: Connection, attempt_ids: Sequence[int]) -> dict[int, list[int]]:
-    """The slots that still wait for each attempt's images, in order."""
+    """The slots that still wait for each attempt's images, in order: the ids of their rows."""
     waiting: dict[int, list[int]] = defaultdict(list)
     if attempt_ids:
         for row in fetch(tx, _WAITING, {"these": attempt_ids}):
-            waiting[row.attempt_id].append(row.slot)
+            waiting[row.attempt_id].append(row.id)
     return waiting
 
 
 _WAITING = (
-    select(images.c.attempt_id, images.c.slot)
-    .where(among(images.c.attempt_id, "these"), IS_MISSING, images.c.surplus.is_(False))
+    select(images.c.attempt_id, images.c.id)
+    .where(among(images.c.attempt_id, "these"), IS_MISSING, WAS_ASKED_FOR)
     .order_by(images.c.slot)
 )
 
@@ -240,11 +241,7 @@ _STEP = (
 
 _FILL = (
     update(images)
-    .where(
-        images.c.attempt_id == bindparam("of_attempt"),
-        images.c.slot == bindparam("of_slot"),
-        images.c.surplus.is_(False),
-    )
+    .where(images.c.id == bindparam("of_image"))
     .values(
         state=ImageState.GENERATED.value,
         url=bindparam("new_url"),
@@ -278,8 +275,8 @@ _MONEY = (
 
 def _write(tx: Connection, changes: Changes, names: dict[int, Any]) -> None:
     update_many(tx, _STEP, changes.attempts)
-    update_many(tx, _FILL, [row for row in changes.filled if "of_attempt" in row])
-    update_many(tx, _END_COPY, [row for row in changes.filled if "image" in row])
+    update_many(tx, _FILL, changes.filled)
+    update_many(tx, _END_COPY, changes.copied)
     _many(tx, insert(images), changes.surplus)
     _share_out(tx, changes.shares)
     for account_id, twins in changes.twins.items():

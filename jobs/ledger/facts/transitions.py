@@ -52,7 +52,8 @@ class Changes:
     """What a group of facts amounts to, gathered before it is written with one statement a kind."""
 
     attempts: list[dict[str, Any]] = field(default_factory=list)
-    filled: list[dict[str, Any]] = field(default_factory=list)
+    filled: list[dict[str, Any]] = field(default_factory=list)  # slots that have their image
+    copied: list[dict[str, Any]] = field(default_factory=list)  # images whose copy ended
     surplus: list[dict[str, Any]] = field(default_factory=list)
     twins: dict[int, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))  # by account
     freed: set[int] = field(default_factory=set)  # attempts whose missing slots are free again
@@ -286,7 +287,7 @@ def _fill(changes: Changes, fact: TaskSucceeded | PartDelivered, row: Any, slots
     fresh = _fresh(fact, row, changes.held.get(row.id, set()))
     slots[row.id] = waiting[len(fresh) :]
     for slot, made in zip(waiting, fresh, strict=False):
-        changes.filled.append(_filled(row, slot, made, fact.at))
+        changes.filled.append(_filled(slot, made, fact.at))
     for extra in fresh[len(waiting) :]:
         changes.surplus.append(_surplus(row, extra, fact.at))
     return len(slots[row.id]), row.came + len(fresh)
@@ -330,10 +331,9 @@ def _delivered_short(changes: Changes, fact: TaskSucceeded, row: Any, missing: i
     changes.events.append(event_row("delivered_short", fact.at, row, {"asked": asked, "came": came}))
 
 
-def _filled(row: Any, slot: int, made: MadeImage, at: float) -> dict[str, Any]:
+def _filled(slot: int, made: MadeImage, at: float) -> dict[str, Any]:
     return {
-        "of_attempt": row.id,
-        "of_slot": slot,
+        "of_image": slot,
         "new_url": made.link.url,
         "new_spool": made.spool,
         "new_expiry": made.expires_at,
@@ -435,7 +435,7 @@ def apply_copy(changes: Changes, fact: ImageEnd | ImageDelayed, row: Any) -> Non
         return
     if not row.surplus:
         changes.touched.add(row.job_id)
-    changes.filled.append(
+    changes.copied.append(
         {
             "image": row.id,
             "new_state": (ImageState.STORED if stored else ImageState.LOST).value,
@@ -451,7 +451,7 @@ def _reuse_gone(changes: Changes, fact: ReuseGone, row: Any) -> None:
     changes.touched.add(row.job_id)
     changes.failures[row.job_id].append(JobFailure(Kind.PERMANENT, fact.code, fact.message, fact.at, row.revision))
     missing = {"new_state": ImageState.MISSING.value, "new_stored_at": None, "code": None, "said": None}
-    changes.filled.append({"image": row.id, **missing})
+    changes.copied.append({"image": row.id, **missing})
     changes.events.append(
         job_event("reuse_gone", row.batch_id, row.job_id, fact.at, {"image": row.slot, "message": clean(fact.message)})
     )
