@@ -43,9 +43,9 @@ MOST_IN_A_GROUP = 500
 #: that danger for far longer. The others lose nothing by a crash but a poll or a copy.
 SOON = 0.02
 COMPANY = 0.04
-#: Where `CROWD` calls wait even so, many come, and all wait `CROWDED` seconds more: a transaction then has twice as many
-#: facts, which takes 13 % off the CPU of an image on PostgreSQL. Few come to an account that is bound by its places;
-#: there a place is freed as soon as before.
+#: Where `CROWD` calls wait even so, many come, and all wait `CROWDED` seconds more: a transaction then has twice as
+#: many facts, which takes 13 % off the CPU of an image on PostgreSQL. Few come to an account that is bound by its
+#: places; there a place is freed as soon as before.
 CROWD, CROWDED = 8, 0.1
 #: Seconds between tries while the ledger refuses; doubled each time.
 FIRST_WAIT = 0.25
