@@ -41,6 +41,7 @@ class CopyLane(Lane):
             barred=list(destinations.troubles),
         )
         services.writes.worked()
+        self.took = len(due)
         for one in due:
             self.start(self._copy(one), most=enough)
         probes = [trouble.next_probe_at for trouble in destinations.troubles.values()]

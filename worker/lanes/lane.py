@@ -11,6 +11,9 @@ from typing import Any
 from worker.runtime.telemetry import emit
 from worker.services import Services
 
+#: What a claim takes, from which on many come.
+MANY = 8
+
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Lane(abc.ABC):
@@ -22,6 +25,7 @@ class Lane(abc.ABC):
     name: str
     services: Services
     pause: float = 0.0  # seconds between two claims at least
+    took: int = 0  # by the last claim
     running: bool = False
     failures: int = 0  # claims that failed one after the other
     looked_at: float = 0.0  # boot clock: when a look for work last came back
@@ -33,6 +37,11 @@ class Lane(abc.ABC):
     def idle(self) -> float:
         """Seconds after which it looks for work though no wakeup came."""
         return self.services.timings.idle
+
+    @property
+    def rest(self) -> float:
+        """Seconds until the next claim at least: more where one finds many, so that more share its transaction."""
+        return self.pause * (self.services.timings.pauses_where_many if self.took >= MANY else 1)
 
     @abc.abstractmethod
     async def claim(self) -> float | None:

@@ -46,6 +46,7 @@ class PollLane(Lane):
             alone=services.poll_batching.alone,
         )
         services.writes.worked()
+        self.took = len(due)
         requests = [list(tasks) for _, tasks in groupby(due, key=lambda one: one.request)]
         for tasks in requests:
             work = poll.poll(services, tasks[0]) if len(tasks) == 1 else poll_batch.poll_batch(services, tasks)

@@ -156,12 +156,12 @@ class Worker:
 
     async def _pause(self, lane: Lane, seconds: float) -> None:
         """Waits for a wakeup, `seconds` at most; a wakeup does not shorten the pause between two claims."""
-        if lane.pause:
-            await self.services.clock.sleep(lane.pause)
-        if seconds <= lane.pause or self.stopping:
+        if rest := lane.rest:
+            await self.services.clock.sleep(rest)
+        if seconds <= rest or self.stopping:
             return
         try:
-            async with asyncio.timeout(seconds - lane.pause):
+            async with asyncio.timeout(seconds - rest):
                 await lane.wakeup.wait()
         except TimeoutError:
             return

@@ -32,6 +32,9 @@ class Timings:
     submit_pause: float = 0.1
     poll_pause: float = 0.1
     copy_pause: float = 0.1
+    #: Times as long between two claims of polls or copies, where the last one found many. Claims of submits are never
+    #: further apart: their rate would not be used fully.
+    pauses_where_many: int = 2
     #: For polls and copies on their way when the worker ends; none of them is lost when it is cut off.
     drain_rest: float = 3.0
     #: For the last records when the worker ends.
@@ -41,8 +44,8 @@ class Timings:
 
     #: Submits of one claim; the ledger bounds what is in flight.
     submits_at_once: int = 64
-    #: Polls of one account on their way.
-    polls_at_once: int = 32
+    #: Polls of one account on their way: as many as come due between two claims of a busy account, and more.
+    polls_at_once: int = 64
     #: Copies that run. With the limit of one image this bounds what downloads may fill a disk with: 4 GB.
     copies_at_once: int = 16
     #: Copies that are claimed in all: the next are at hand without another claim.
