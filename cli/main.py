@@ -72,6 +72,7 @@ COMMANDS = {
     "doctor": CommandEntry("cli.commands.doctor", "doctor", "Check settings, database, Redis, keys and bucket."),
     "migrate": CommandEntry("cli.commands.admin", "migrate", "Bring the database to the newest schema."),
     "serve": CommandEntry("cli.commands.admin", "serve", "The web process: probes, webhooks, metrics."),
+    "token": CommandEntry("cli.commands.token", "app", "Who may use the pages and APIs: create, list, revoke, log."),
     "sandbox": CommandEntry("cli.commands.admin", "sandbox", "The stand-in for the providers, alone."),
 }
 

@@ -15,19 +15,21 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import uvicorn
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import PlainTextResponse
 
 from jobs.errors import LightfastError
 from jobs.ledger import Ledger, open_ledger
+from jobs.policy.access import Role
 from jobs.settings.model import Settings
 from web.callbacks.buffer import CallbackBuffer
 from web.callbacks.connection_limits import LimitedConnection
 from web.callbacks.hooks import add_hooks
 from web.metrics import LedgerMetrics
 from web.shared import SharedAnswer
+from web.tokens import TokenCheck
 from worker.runtime.telemetry import configure, emit, is_telling
 
 #: Seconds for which a probe's answer holds, and which a probe is kept waiting at most.
@@ -42,8 +44,9 @@ SERVED = {
     "/livez": "answers while it lives",
     "/readyz": "answers 200 while the database does, and takes writes",
     "/hooks/…": "callbacks of maxapi.io, where an account has a webhook_base_url",
+    "/metrics": "counts, for Prometheus; with a token",
 }
-ELSEWHERE = "the metrics have a port of their own: lightfast serve --metrics-port PORT"
+TWO_WAYS = "the metrics need a viewer's or operator's token (Authorization: Bearer), or lightfast serve --metrics-port"
 AWAY = "not ready: the database does not answer"
 
 
@@ -93,12 +96,13 @@ def make_app(web_ledger: WebLedger, wake: Callable[[str], object] = lambda _lane
     """What the main port answers: probes, and callbacks. `wake`: wakes a lane."""
     buffer = CallbackBuffer(web_ledger.opened, time.time, wake)
     ready = SharedAnswer(lambda: _problem(web_ledger) or _unwritable(web_ledger), least=PROBED)
+    counts, tokens = SharedAnswer(lambda: _page(web_ledger)), TokenCheck(web_ledger.opened)
 
     @contextlib.asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
         yield
-        buffer.close()
-        ready.close()
+        for each in (buffer, ready, counts, tokens):
+            each.close()
 
     app = _bare_app(life)
 
@@ -115,8 +119,11 @@ def make_app(web_ledger: WebLedger, wake: Callable[[str], object] = lambda _lane
         return PlainTextResponse(f"{problem or 'ready'}\n", status_code=503 if problem else 200)
 
     @app.get("/metrics")
-    async def metrics() -> PlainTextResponse:
-        return PlainTextResponse(f"{ELSEWHERE}\n", status_code=404)
+    async def metrics(request: Request) -> Response:
+        if "authorization" not in request.headers:
+            return PlainTextResponse(f"{TWO_WAYS}\n", status_code=401, headers={"WWW-Authenticate": "Bearer"})
+        await tokens.holder(request, Role.VIEWER, Role.OPERATOR)
+        return await _counts_of(counts)
 
     add_hooks(app, buffer)
     return app
@@ -135,15 +142,19 @@ def make_metrics_app(web_ledger: WebLedger) -> FastAPI:
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        try:
-            told = await page.answer(SCRAPE_PATIENCE)
-        except TimeoutError:
-            told = AWAY
-        if isinstance(told, str):
-            return PlainTextResponse(f"{told}\n", status_code=503)
-        return Response(told, media_type=CONTENT_TYPE_LATEST)
+        return await _counts_of(page)
 
     return app
+
+
+async def _counts_of(page: SharedAnswer[bytes | str]) -> Response:
+    try:
+        told = await page.answer(SCRAPE_PATIENCE)
+    except TimeoutError:
+        told = AWAY
+    if isinstance(told, str):
+        return PlainTextResponse(f"{told}\n", status_code=503)
+    return Response(told, media_type=CONTENT_TYPE_LATEST)
 
 
 def _bare_app(life: Callable[[FastAPI], contextlib.AbstractAsyncContextManager[None]]) -> FastAPI:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import getpass
-import platform
 import time
 from typing import TYPE_CHECKING
 
-from cli.flow.session import LedgerSession, note, show_json
+from cli.flow.session import LedgerSession, note, show_json, who
 from cli.output.emergency_stop import document, told
 from jobs import formatting
 from jobs.command_lines import command
@@ -29,7 +27,7 @@ SKIPPED = "Schedules are skipped meanwhile, and times that pass are not made up.
 def stop_all(session: LedgerSession, *, json: bool) -> int:
     """Stops the submits of every batch. Returns when it is known which claimed submits were sent and which were not."""
     ledger = session.ledger
-    stopped = ledger.emergency_stop.begin(time.time() + ledger.clock_offset(), _me())
+    stopped = ledger.emergency_stop.begin(time.time() + ledger.clock_offset(), who())
     fates = _settled(ledger, stopped.claimed)
     before = "" if stopped.anew else f" They were already, since {formatting.day_and_time(stopped.stop.since)}."
     note(f"All submits are stopped: no batch pays for anything new.{before} To go on:  {lifting(session)}")
@@ -40,14 +38,6 @@ def stop_all(session: LedgerSession, *, json: bool) -> int:
         counted = {"on_the_wire": fates.open, "given_back": fates.given_back}
         show_json({"command": "pause", "all": True, "stopped": document(stopped.stop), **counted})
     return 0
-
-
-def _me() -> str:
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):  # a user without a name, as in many containers
-        user = "?"
-    return f"{user}@{platform.node()}"
 
 
 def _settled(ledger: Ledger, claimed: frozenset[int]) -> Fates:

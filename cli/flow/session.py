@@ -64,6 +64,18 @@ def session_of(settings: Settings) -> Iterator[LedgerSession]:
         ledger.close()
 
 
+def who() -> str:
+    """Who is at this terminal: USER@HOST."""
+    import getpass
+    import platform
+
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a user without a name, as in many containers
+        user = "?"
+    return f"{user}@{platform.node()}"
+
+
 def _opened_archive(address: str) -> Archive:
     from worker.archives.reading import ArchiveReader
 

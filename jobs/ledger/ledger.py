@@ -9,6 +9,7 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs.errors import LedgerGone, LedgerUnreadable
+from jobs.ledger.access.verbs import AccessVerbs
 from jobs.ledger.accounts.verbs import (
     AccountVerbs,
     ConditionVerbs,
@@ -60,6 +61,7 @@ class Ledger:
         self.reports = ReportVerbs(database)
         self.schedules = ScheduleVerbs(database)
         self.pruning = PruningVerbs(database)
+        self.access = AccessVerbs(database)
 
     def close(self) -> None:
         """Closes every connection."""

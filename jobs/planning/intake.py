@@ -16,6 +16,7 @@ from itertools import chain, islice
 
 from jobs.errors import BadInput, LightfastError
 from jobs.ledger import Ledger
+from jobs.ledger.access.values import Acceptance
 from jobs.ledger.accounts.values import AccountLimits
 from jobs.ledger.batches.manifests import ChangedRows
 from jobs.ledger.batches.plain_rows import PlainRows
@@ -127,7 +128,7 @@ def _planner(intake: Intake, *, tells_doubts: bool = True) -> Planner:
     return planner
 
 
-def record(
+def record(  # noqa: PLR0913  what was surveyed, and for whom it is recorded
     intake: Intake,
     seen: Survey,
     new: NewBatch,
@@ -135,6 +136,7 @@ def record(
     progress: Progress | None = None,
     *,
     attachment: Attachment | None = None,
+    acceptance: Acceptance | None = None,
 ) -> Batch:
     """Records what was surveyed, or nothing. Where it is planned again, a manifest that has changed stops it."""
     if intake.ledger is None:
@@ -154,6 +156,7 @@ def record(
             reuse_images=wish,
             given_back=seen.given_back,
             attachment=attachment,
+            acceptance=acceptance,
             now=now,
         )
     except FewerToReuse:

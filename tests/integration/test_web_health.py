@@ -240,14 +240,14 @@ def status(address):
 def test_serve_listens_on_loopback_and_the_port_for_callbacks_tells_no_counts(sqlite_ledger_url):
     with started(Settings(database_url=sqlite_ledger_url), port=free_port()) as (address,):
         assert address.startswith("http://127.0.0.1:")
-        assert (status(f"{address}/livez"), status(f"{address}/metrics")) == (200, 404)
+        assert (status(f"{address}/livez"), status(f"{address}/metrics")) == (200, 401)
 
 
 def test_metrics_have_a_port_of_their_own_where_nothing_else_is(sqlite_ledger_url):
     ports = {"port": free_port(), "metrics_port": free_port()}
     with started(Settings(database_url=sqlite_ledger_url), **ports) as (main, metrics):
         assert metrics == f"http://127.0.0.1:{ports['metrics_port']}"
-        assert (status(f"{metrics}/metrics"), status(f"{main}/metrics")) == (200, 404)
+        assert (status(f"{metrics}/metrics"), status(f"{main}/metrics")) == (200, 401)
         assert status(f"{metrics}/livez") == status(f"{metrics}/hooks/maxapi.io/1") == 404
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 
-from jobs.facts import MadeImage
+from jobs.facts import ImageChecked, ImageStored, MadeImage, SubmitAccepted, TaskStillRunning, TaskSucceeded
 from jobs.ledger import Ledger, open_ledger
 from jobs.ledger.accounts.values import AccountLimits
 from jobs.ledger.batches.values import Batch, NewBatch, Row
@@ -65,6 +65,26 @@ def claim(ledger: Ledger, now: float, *, times: int = 1, horizon: float = 0.25, 
 
 def made(url: str = "https://cdn.example/0.png", *, expires_at: float = NOW + 3600) -> MadeImage:
     return MadeImage(link=Link(url=url), spool=None, expires_at=expires_at)
+
+
+def make(ledger: Ledger, at: float = NOW, number: int = 1) -> None:
+    """The facts of some images, as a worker records them: those of one kind together."""
+    claimed = ledger.claims.submits("main", at, lease=90, at_most=number).intents
+    attempts = [intent.attempt_id for intent in claimed]
+    record = ledger.facts.record
+    record(
+        [
+            SubmitAccepted(attempt_id=each, at=at, task_id=f"t{each}", poll_path=None, next_poll_at=at)
+            for each in attempts
+        ]
+    )
+    assert [due.attempt_id for due in ledger.claims.polls("main", at, lease=60)[0]] == attempts
+    record([TaskStillRunning(attempt_id=each, at=at, next_poll_at=at) for each in attempts])
+    record([TaskSucceeded(attempt_id=each, at=at, images=(made(),)) for each in attempts])
+    copied = [due.image_id for due in ledger.claims.copies(at, holder="me", lease=60, at_most=number)[0]]
+    size = {"bytes": 9, "width": 1, "height": 1, "format": "png"}
+    record([ImageChecked(image_id=each, object_path=f"{each}.png", sha256="0" * 64, **size) for each in copied])
+    record([ImageStored(image_id=each, at=at) for each in copied])
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from worker.storage.ownership_mark import claim_destination
 
 if TYPE_CHECKING:
     from jobs.ledger import Ledger
+    from jobs.ledger.access.values import Acceptance
     from jobs.ledger.schedules.values import Attachment
     from jobs.planning.intake import Progress
     from worker.registration.preflight import Preflight
@@ -74,6 +75,7 @@ def record(  # noqa: PLR0913  the batch, and what is recorded with it
     tell: Progress | None = None,
     rows_recorded: Progress | None = None,
     attachment: Attachment | None = None,
+    acceptance: Acceptance | None = None,
 ) -> int:
     """Records the batch, `still` micro-dollars agreed to for it; returns how many reference files were brought.
 
@@ -83,6 +85,7 @@ def record(  # noqa: PLR0913  the batch, and what is recorded with it
     Raises:
         LightfastError: The destination did not take a file, or the manifest or the ledger has changed meanwhile.
         NotOursError: The schedule's time that it is recorded for is somebody else's by now.
+        OverDailyBudget, NotItsOwnError: The token that it is recorded for may not have it.
     """
     if preflight.batch is None or preflight.options.new_ledger:
         claim_destination(
@@ -94,7 +97,8 @@ def record(  # noqa: PLR0913  the batch, and what is recorded with it
     if preflight.batch is not None:
         bring_back(ledger, preflight.name)
     ours = replace(preflight.intake, ledger=ledger)
-    intake.record(ours, preflight.seen, _new_batch(preflight, still), now, rows_recorded, attachment=attachment)
+    batch = _new_batch(preflight, still)
+    intake.record(ours, preflight.seen, batch, now, rows_recorded, attachment=attachment, acceptance=acceptance)
     return brought
 
 

@@ -73,6 +73,7 @@ def as_batch(row: Any) -> Batch:
         archive=row.archive if row.archive_step in IN_ARCHIVE else None,
         archived_at=row.archive_at if row.archive_step in IN_ARCHIVE else None,
         notify=tuple(json.loads(row.notify)) if row.notify else (),
+        token_id=row.token_id,
     )
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, delete, exists, func, insert, select, update
 
+from jobs.ledger.access import holds
+from jobs.ledger.access.values import Acceptance
 from jobs.ledger.accounts import conditions
 from jobs.ledger.batches import adopted, appended, failure_breaker
 from jobs.ledger.batches.appended import NO_JOB, columns_of_both, has_images
@@ -119,6 +121,7 @@ class RecordOptions:
     given_back: int = 0  # changed rows that the plan counted on to take the images that they had with this request
     stays: bool = True  # no row goes to another provider by itself
     attachment: Attachment | None = None  # the schedule's time that it is recorded for
+    acceptance: Acceptance | None = None  # the token that it is recorded for
 
 
 def is_new(tx: Connection, name: str) -> bool:
@@ -130,6 +133,7 @@ def record_manifest(
     tx: Connection, new: NewBatch, rows: Iterable[Row] | Iterable[PlainRows], options: RecordOptions, now: float
 ) -> Batch:
     """Records the newest manifest of a batch; returns the batch."""
+    was_new = options.acceptance is not None and is_new(tx, new.name)
     batch_id = upsert_batch(tx, new, now)
     demand_whole(tx, batch_id)
     options = replace(options, stays=new.failover is Failover.OFF)
@@ -150,6 +154,8 @@ def record_manifest(
     if given_back < options.given_back:
         raise FewerToReuse
     given = allot(tx, batch_id, options.reuse, now) if options.reuse else None
+    if options.acceptance:
+        holds.accept(tx, options.acceptance, batch_id, now, is_new=was_new)
     failure_breaker.judge_anew(tx, batch_id)
     if attachment := options.attachment:
         if given is not None:

@@ -66,6 +66,7 @@ class Batch:
     archive: str | None = None  # where the bulk of its rows lies; None: in the ledger
     archived_at: float | None = None  # Unix seconds
     notify: tuple[str, ...] = ()
+    token_id: int | None = None  # by whose token it was made; None: at a terminal, or by a schedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 
+from jobs.ledger.access.values import Acceptance
 from jobs.ledger.batches import (
     adopted,
     batches,
@@ -128,6 +129,7 @@ class BatchVerbs:
         reuse_images: ReuseOptions | None = None,
         given_back: int = 0,
         attachment: Attachment | None = None,
+        acceptance: Acceptance | None = None,
         now: float,
     ) -> Batch:
         """Records a whole manifest, or nothing of it. Not retried: `rows` can be read once.
@@ -136,6 +138,7 @@ class BatchVerbs:
             FewerToReuse: Images that `reuse_images` or `given_back` (changed rows) counts on are not there any more.
             ChangedRows: Rows changed that were paid, and neither `redo_changed` nor `keep_changed` was said.
             NotOursError: The schedule's time that it is recorded for is somebody else's by now.
+            OverDailyBudget, NotItsOwnError: The token that it is recorded for may not have it.
         """
         options = manifests.RecordOptions(
             redo_changed=redo_changed,
@@ -144,6 +147,7 @@ class BatchVerbs:
             reuse=reuse_images,
             given_back=given_back,
             attachment=attachment,
+            acceptance=acceptance,
         )
         if self._database.read(manifests.is_new, new.name):
             with self._database.filling() as tx:

@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 
 from jobs.ledger.database.folder_destinations import Destination
+from jobs.policy.access import Role
 from jobs.policy.adaptive_limits import Bound
 from jobs.policy.failover import Failover
 from jobs.policy.firing import CatchUp, Into, OverlapPolicy
@@ -177,6 +178,35 @@ schedule_months = Table(
     Column("spent", BigInteger, nullable=False),  # reserved and charged
 )
 
+access_tokens = Table(
+    "access_tokens",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("role", Text, nullable=False),
+    Column("prefix", Text, nullable=False, unique=True),  # its first letters, by which it is found
+    Column("digest", Text, nullable=False),  # SHA-256 of all of it
+    Column("daily_budget", BigInteger),  # NULL: none, as for who makes no batches within one
+    Column("writes_to", Destination),  # NULL: anywhere
+    Column("reads", Text, nullable=False, server_default="[]"),  # JSON: prefixes of objects
+    Column("created_at", Time, nullable=False),
+    Column("used_at", Time),  # give or take a minute
+    Column("revoked_at", Time),  # NULL: it opens
+    CheckConstraint(f"role IN ({_one_of(Role)})", name="role"),
+)
+
+access_log = Table(
+    "access_log",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("at", Time, nullable=False),
+    Column("token_id", Integer, ForeignKey("access_tokens.id")),  # NULL: somebody at a terminal
+    Column("who", Text, nullable=False),  # the token's name, or USER@HOST
+    Column("action", Text, nullable=False),
+    Column("subject", Text),
+    Column("detail", Text, nullable=False, server_default="{}"),  # JSON
+)
+
 batches = Table(
     "batches",
     metadata,
@@ -205,6 +235,7 @@ batches = Table(
     Column("delimiter", Text),  # of a CSV manifest
     Column("notify", Text),  # --notify: JSON list of names of channels that hear of it beside all others
     Column("schedule_id", Integer, ForeignKey("schedules.id")),  # whose times pay for it; NULL: nobody's
+    Column("token_id", Integer, ForeignKey("access_tokens.id")),  # whose it is; NULL: nobody's but the operators'
     Column("weight", Float(53), nullable=False, server_default="1"),
     Column("jobs_made", BigInteger, nullable=False, server_default="0"),  # numbers the jobs
     Column("created_at", Time, nullable=False),
@@ -215,6 +246,19 @@ batches = Table(
     Column("archive_sums", Text),  # JSON: its money, which is in no attempt here any more
     CheckConstraint("reserved >= 0 AND charged >= 0", name="money"),
     CheckConstraint(f"failover IN ({_one_of(Failover)})", name="failover"),
+)
+
+token_holds = Table(
+    "token_holds",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("token_id", Integer, ForeignKey("access_tokens.id"), nullable=False),
+    Column("batch_id", Integer, ForeignKey("batches.id"), nullable=False),
+    Column("day", Integer, nullable=False),  # UTC, from 1970: that of the acceptance
+    Column("amount", BigInteger, nullable=False),
+    Column("spent_before", BigInteger, nullable=False),  # what the batch had cost when it was accepted
+    Index("ix_token_holds_day", "token_id", "day"),
+    Index("ix_token_holds_batch", "batch_id"),
 )
 
 _not_over = text(f"state NOT IN ({_one_of(FIRING_OVER)})")

@@ -8,13 +8,12 @@ import re
 import pytest
 from sqlalchemy import func, select, text
 
-from jobs.facts import ImageChecked, ImageStored, SubmitAccepted, TaskStillRunning, TaskSucceeded
 from jobs.ledger import open_ledger
 from jobs.ledger.claims import submits
 from jobs.ledger.database.statements import _compiled, fetch_first
 from tests.support import pooler, stocked_ledger
 from tests.support.ledger_sums import check_money
-from tests.support.stocked_ledger import NOW
+from tests.support.stocked_ledger import NOW, make
 
 #: Tables with a row for each image, or more.
 LARGE = {"jobs", "attempts", "images", "events"}
@@ -30,26 +29,6 @@ def stocked(postgres_ledger_url):
     with contextlib.closing(open_ledger(postgres_ledger_url)) as ledger:
         stocked_ledger.stock(ledger, stocked_ledger.rows(ROWS))
         yield ledger
-
-
-def make(ledger, at=NOW, number=1):
-    """The facts of some images, as a worker records them: those of one kind together."""
-    claimed = ledger.claims.submits("main", at, lease=90, at_most=number).intents
-    attempts = [intent.attempt_id for intent in claimed]
-    record = ledger.facts.record
-    record(
-        [
-            SubmitAccepted(attempt_id=each, at=at, task_id=f"t{each}", poll_path=None, next_poll_at=at)
-            for each in attempts
-        ]
-    )
-    assert [due.attempt_id for due in ledger.claims.polls("main", at, lease=60)[0]] == attempts
-    record([TaskStillRunning(attempt_id=each, at=at, next_poll_at=at) for each in attempts])
-    record([TaskSucceeded(attempt_id=each, at=at, images=(stocked_ledger.made(),)) for each in attempts])
-    copied = [due.image_id for due in ledger.claims.copies(at, holder="me", lease=60, at_most=number)[0]]
-    size = {"bytes": 9, "width": 1, "height": 1, "format": "png"}
-    record([ImageChecked(image_id=each, object_path=f"{each}.png", sha256="0" * 64, **size) for each in copied])
-    record([ImageStored(image_id=each, at=at) for each in copied])
 
 
 def kept(ledger):

@@ -1,0 +1,1 @@
+"""Who may do what, and who did what: tokens, what they hold of their daily budgets, and the log."""

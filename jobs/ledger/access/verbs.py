@@ -1,0 +1,53 @@
+"""The ledger's verbs on who may do what. Each is one transaction."""
+
+from __future__ import annotations
+
+from jobs.ledger.access import holds, log, tokens
+from jobs.ledger.access.values import LogEntry, NewLogEntry, NewToken, Token
+from jobs.ledger.accounts.daily_budgets import day_of
+from jobs.ledger.database.engine import Database
+from jobs.policy.access import VISIBLE, is_same, is_token
+
+
+class AccessVerbs:
+    """`ledger.access`: tokens, what they hold of their days, and who did what."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, new: NewToken, now: float) -> bool:
+        """Puts a token on record; False: there is, or was, one of that name."""
+        return self._database.write(tokens.add, new, now)
+
+    def all(self) -> list[Token]:
+        """Every token, revoked ones too, by name."""
+        return self._database.read(tokens.every)
+
+    def revoke(self, name: str, now: float) -> Token | None:
+        """When it returns, the token opens nothing any more. None: there is none of that name."""
+        return self._database.write(tokens.revoke, name, now)
+
+    def holder(self, secret: str) -> Token | None:
+        """Whose token a text is; None: nobody's, or revoked. Read anew each time, so a revocation holds at once."""
+        if not is_token(secret):
+            return None
+        found = self._database.read(tokens.find_by_prefix, secret[:VISIBLE])
+        is_known = is_same(secret, found.digest if found else None)
+        return found if found is not None and is_known and found.revoked_at is None else None
+
+    def note_use(self, token: Token, now: float) -> None:
+        """When it was last used, give or take a minute."""
+        if token.used_at is None or token.used_at < now - tokens.NOTED_EVERY:
+            self._database.write(tokens.note_use, token.id, now)
+
+    def held_today(self, token: Token, now: float) -> int:
+        """Micro-dollars that its batches hold of this UTC day."""
+        return self._database.read(holds.held, token.id, day_of(now))
+
+    def note(self, entry: NewLogEntry, now: float) -> None:
+        """Puts an action on record."""
+        self._database.write(log.note, entry, now)
+
+    def log(self, most: int, before: int | None = None) -> list[LogEntry]:
+        """Who did what, the newest first; `before`: older than the entry of that id."""
+        return self._database.read(log.newest, most, before)
