@@ -58,6 +58,11 @@ def receiver():
 async def open_sender(sqlite_ledger_url):
     """Opens processes that send: each with a ledger of its own on the same file, and a clock that starts now."""
     async with contextlib.AsyncExitStack() as opened:
+        at_work = {}
+
+        async def kill(sender):
+            await ended(at_work[sender])
+            await sender.close()
 
         async def open_one(*, notify=(), webhook=None, clock=None):
             ledger, executors = open_ledger(sqlite_ledger_url), ThreadedExecutors(writers=1)
@@ -78,10 +83,11 @@ async def open_sender(sqlite_ledger_url):
                 rng=random.Random(1),
             )
             opened.push_async_callback(sender.close)
-            work = asyncio.create_task(sender.send_for_ever())
+            at_work[sender] = work = asyncio.create_task(sender.send_for_ever())
             opened.push_async_callback(ended, work)
             return sender
 
+        open_one.kill = kill
         yield open_one
 
 
@@ -229,7 +235,7 @@ async def test_a_sender_that_was_killed_over_a_message_leaves_it_to_the_next_wit
     killed = await open_sender(webhook=receiver.url + PROGRAM, clock=clock)
     tell(killed)
     await soon(lambda: receiver.got)
-    await killed.close()
+    await open_sender.kill(killed)
     receiver.hung = set()
     clock.at += LEASE
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import queue
 import threading
 
 import pytest
@@ -11,6 +13,7 @@ from starlette.testclient import TestClient
 from jobs.ledger import open_ledger
 from jobs.ledger.access.values import NewToken
 from jobs.policy.access import Role, make_token
+from tests.support.patience import AT_LAST
 from web import tokens
 from web.app import WebLedger, make_app
 
@@ -84,25 +87,22 @@ def test_a_producer_does_not_see_what_is_everybodys(web, ledger):
 
 def test_who_guesses_waits_and_of_many_most_are_turned_away_while_right_tokens_are_answered(web, ledger, monkeypatch):
     monkeypatch.setattr(tokens, "WRONG_AT_ONCE", 1)
-    released = threading.Event()
+    released, codes = threading.Event(), queue.Queue()
 
     async def held(_seconds):
-        while not released.is_set():
-            await sleep(0.01)
+        await asyncio.to_thread(released.wait)
 
-    sleep = tokens.asyncio.sleep
     monkeypatch.setattr(tokens, "_wait", held)
-    text, wrong, codes = token(ledger), "lf_" + "A" * 43, []
-    guesses = [threading.Thread(target=lambda: codes.append(ask(web, wrong).status_code)) for _ in range(3)]
+    text, wrong = token(ledger), "lf_" + "A" * 43
+    guesses = [threading.Thread(target=lambda: codes.put(ask(web, wrong).status_code)) for _ in range(3)]
     for each in guesses:
         each.start()
     try:
-        assert ask(web, text).status_code == 200
+        turned_away = [codes.get(timeout=AT_LAST) for _ in range(2)]
+        right = ask(web, text).status_code
     finally:
-        while len(codes) < 2:
-            released.wait(0.01)
         released.set()
         for each in guesses:
             each.join()
 
-    assert sorted(codes) == [401, 429, 429]
+    assert (turned_away, right, codes.get()) == ([429, 429], 200, 401)
