@@ -24,9 +24,11 @@ from jobs.errors import LightfastError
 from jobs.ledger import Ledger, open_ledger
 from jobs.policy.access import Role
 from jobs.settings.model import Settings
+from web.api import batches
 from web.callbacks.buffer import CallbackBuffer
 from web.callbacks.connection_limits import LimitedConnection
 from web.callbacks.hooks import add_hooks
+from web.door import Door
 from web.metrics import LedgerMetrics
 from web.shared import SharedAnswer
 from web.tokens import TokenCheck
@@ -45,6 +47,7 @@ SERVED = {
     "/readyz": "answers 200 while the database does, and takes writes",
     "/hooks/…": "callbacks of maxapi.io, where an account has a webhook_base_url",
     "/metrics": "counts, for Prometheus; with a token",
+    "/api/v1/…": "batches for programs; with a token",
 }
 TWO_WAYS = "the metrics need a viewer's or operator's token (Authorization: Bearer), or lightfast serve --metrics-port"
 AWAY = "not ready: the database does not answer"
@@ -126,6 +129,8 @@ def make_app(web_ledger: WebLedger, wake: Callable[[str], object] = lambda _lane
         return await _counts_of(counts)
 
     add_hooks(app, buffer)
+    app.state.door = Door(web_ledger.opened, tokens, wake)
+    app.include_router(batches.routes)
     return app
 
 

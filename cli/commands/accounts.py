@@ -12,11 +12,12 @@ from cli.flow.options import Config, Json, Sandbox
 from cli.flow.session import LedgerSession, note, session_of, show, show_json
 from cli.flow.settings import NOWHERE, read_settings
 from cli.output import copy_stops, emergency_stop
-from cli.output.accounts import day_document, day_line, failing_document, is_paused, state_of
+from cli.output.accounts import day_line, is_paused, state_of
 from cli.output.wording import aligned
 from jobs.command_lines import command
 from jobs.errors import BadInput
 from jobs.formatting import day_and_time, duration, utc
+from jobs.results.documents import day_document, failing_document, stop_document
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -101,7 +102,7 @@ def _tell(standing: AccountsReport, settings: Settings, *, json: bool) -> None:
         more: dict[str, object] = {
             "daily_budgets": [day_document(limit) for limit in standing.days],
             "nothing_stored": [failing_document(each) for each in standing.failing],
-            "stopped": standing.stop and emergency_stop.document(standing.stop),
+            "stopped": standing.stop and stop_document(standing.stop),
         }
         show_json({"accounts": told, **more})
     else:

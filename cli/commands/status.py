@@ -15,7 +15,6 @@ from cli.flow.options import Config, Json, Sandbox
 from cli.flow.session import LedgerSession, find_batch, is_worked_on, nobody_works, open_session, show, show_json
 from cli.output import copy_stops, emergency_stop
 from cli.output.accounts import day_line, state_of
-from cli.output.documents import BatchFigures, progress_document, read_figures, risk_document
 from cli.output.endings import why
 from cli.output.retries import helps
 from cli.output.sentences import day_budget_line, out_of_manifest, trouble_line, unwritable_line
@@ -28,6 +27,7 @@ from jobs.policy.copy_headroom import Backlog, least_slack, pace
 from jobs.policy.firing import LEFT_TO_THE_NEXT
 from jobs.results.budgets import goes_on_with_it, of_budget_words, raise_budget, raise_month
 from jobs.results.completion import Reason, RunState, goes_on_by_itself, rows_for_you, waits_for, waits_for_you
+from jobs.results.documents import BatchFigures, progress_document, read_figures, risk_document, stop_document
 from jobs.results.progress import (
     counted_by,
     images_on_their_way,
@@ -77,7 +77,7 @@ def _all(session: LedgerSession, now: float, *, json: bool, sandbox: bool) -> No
     risk, stop = session.ledger.reports.at_risk(), session.ledger.emergency_stop.current()
     if json:
         batches = [progress_document(_figures(session, name, now)) for name in names]
-        stopped = stop and emergency_stop.document(stop)
+        stopped = stop and stop_document(stop)
         show_json({"command": "status", "batches": batches, "at_risk": risk_document(risk), "stopped": stopped})
     else:
         held = [(emergency_stop.told(stop, sandbox=sandbox), "red")] if stop else []

@@ -6,9 +6,10 @@ import time
 from typing import TYPE_CHECKING
 
 from cli.flow.session import LedgerSession, note, show_json, who
-from cli.output.emergency_stop import document, told
+from cli.output.emergency_stop import told
 from jobs import formatting
 from jobs.command_lines import command
+from jobs.results.documents import stop_document
 from jobs.results.progress import is_paused
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def stop_all(session: LedgerSession, *, json: bool) -> int:
         note(SKIPPED)
     if json:
         counted = {"on_the_wire": fates.open, "given_back": fates.given_back}
-        show_json({"command": "pause", "all": True, "stopped": document(stopped.stop), **counted})
+        show_json({"command": "pause", "all": True, "stopped": stop_document(stopped.stop), **counted})
     return 0
 
 
@@ -77,7 +78,7 @@ def lift_stop(session: LedgerSession, *, json: bool) -> int:
             f"Submits go on. They had been stopped since {formatting.day_and_time(stood.since)}, by {stood.by}.{still}"
         )
     if json:
-        show_json({"command": "resume", "all": True, "was_stopped": stood and document(stood), "paused": paused})
+        show_json({"command": "resume", "all": True, "was_stopped": stood and stop_document(stood), "paused": paused})
     return 0
 
 

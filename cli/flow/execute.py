@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from cli.flow.session import show, show_json
 from cli.output import copy_stops, endings, events, wording
-from cli.output.documents import progress_document, read_figures
 from cli.output.progress import Screen, open_screen
 from cli.output.retries import helps
 from cli.output.sentences import next_try_line, out_of_manifest
@@ -26,6 +25,7 @@ from jobs.errors import UNREADABLE_ROW
 from jobs.planning.survey import made_in_another
 from jobs.results.budgets import budget_for_all, of_budget_words, raise_budget, raise_month
 from jobs.results.completion import exit_code_when_over
+from jobs.results.documents import progress_document, read_figures
 from jobs.results.progress import counted_by, spent
 from jobs.results.rows import free_column
 from jobs.states import ENDED_BADLY, NEEDS_A_PERSON, BatchState, JobState

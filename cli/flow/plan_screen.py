@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cli.flow import overlap_screen
 from cli.flow.environment import ledger_line
-from cli.output import emergency_stop, wording
+from cli.output import wording
 from cli.output.accounts import is_paused, state_of
 from cli.output.retries import held, helps
 from jobs import formatting
@@ -20,6 +20,7 @@ from jobs.command_lines import command
 from jobs.planning.problems import Cause
 from jobs.planning.survey import RouteGroup, RouteLine, Survey
 from jobs.planning.variations import made_of
+from jobs.results.documents import stop_document
 from jobs.states import BatchState, JobState
 from worker.runtime.limits import budget_of
 
@@ -325,7 +326,7 @@ def document(preflight: Preflight, probed: Probed | None) -> dict[str, object]:
         "hints": list(seen.hints),
         **overlap_screen.document(preflight),
         "reasons": preflight.reasons,
-        "stopped": emergency_stop.document(stop)
+        "stopped": stop_document(stop)
         if (stop := preflight.ledger and preflight.ledger.emergency_stop.current())
         else None,
     }

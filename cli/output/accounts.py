@@ -1,15 +1,14 @@
-"""Accounts and their daily budgets, in words and as documents."""
+"""Accounts and their daily budgets, in words."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
-from jobs.formatting import day_and_minute, day_and_time, duration, here, money, usd, utc
+from jobs.formatting import day_and_minute, day_and_time, duration, here, money
 
 if TYPE_CHECKING:
     from jobs.ledger.accounts.values import Account, DayLimit
-    from jobs.ledger.claims.values import Failing
 
 
 def day_line(limit: DayLimit) -> str:
@@ -17,33 +16,6 @@ def day_line(limit: DayLimit) -> str:
     whose = f"account {limit.account}" if limit.account else "all accounts"
     spent = f"{money(limit.spent)} of daily_budget {money(limit.budget)}"
     return f"today, {whose}: {spent}; anew at {day_and_minute(limit.again_at)}{here(limit.again_at)}"
-
-
-def day_document(limit: DayLimit) -> dict[str, object]:
-    """The same, for programs."""
-    return {
-        "account": limit.account,
-        "budget_usd": usd(limit.budget),
-        "spent_usd": usd(limit.spent),
-        "again_at": utc(limit.again_at),
-    }
-
-
-def failing_document(failing: Failing) -> dict[str, object]:
-    """What cannot be stored, for programs."""
-    return {
-        "account": failing.account,
-        "provider": failing.provider,
-        "provider_model": failing.provider_model,
-        "dest": failing.dest,
-        "images": failing.images,
-        "usd": usd(failing.money),
-        "since": utc(failing.since),
-        "code": failing.code,
-        "message": failing.message,
-        "batch": failing.batch,
-        "next_try_at": None if failing.next_try_at is None else utc(failing.next_try_at),
-    }
 
 
 def is_paused(account: Account, now: float) -> bool:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from cli.output.sentences import stop_line
 from jobs.command_lines import command
-from jobs.formatting import utc
 
 if TYPE_CHECKING:
     from jobs.ledger.accounts.worker_values import EmergencyStop
@@ -15,8 +14,3 @@ if TYPE_CHECKING:
 def told(stop: EmergencyStop, *, sandbox: bool) -> str:
     """What every page says while it stands."""
     return f"{stop_line(stop)}; to go on:  {command('resume', '--all', sandbox=sandbox)}"
-
-
-def document(stop: EmergencyStop) -> dict[str, object]:
-    """The stop, for programs."""
-    return {"since": utc(stop.since), "by": stop.by}

@@ -34,6 +34,14 @@ def all_batches(tx: Connection) -> list[Batch]:
     return [as_batch(row) for row in tx.execute(select(batches).order_by(batches.c.id.desc()))]
 
 
+def page(tx: Connection, most: int, *, before: int | None, of_token: int | None) -> list[Batch]:
+    """The newest batches first; `before`: older than the one of that number; `of_token`: those it has made."""
+    wanted = select(batches).order_by(batches.c.id.desc()).limit(most)
+    wanted = wanted if before is None else wanted.where(batches.c.id < before)
+    wanted = wanted if of_token is None else wanted.where(batches.c.token_id == of_token)
+    return [as_batch(row) for row in tx.execute(wanted)]
+
+
 def batch_id_of(tx: Connection, name: str) -> int:
     """The number of a batch that is there."""
     return int(tx.execute(select(batches.c.id).where(batches.c.name == name)).scalar_one())

@@ -65,6 +65,10 @@ class BatchVerbs:
         """Every batch, newest first."""
         return self._database.read(batches.all_batches)
 
+    def page(self, most: int, *, before: int | None = None, of_token: int | None = None) -> list[Batch]:
+        """The newest batches first; `before`: older than the one of that number; `of_token`: those it has made."""
+        return self._database.read(batches.page, most, before=before, of_token=of_token)
+
     def dest_of(self, batch_id: int) -> str:
         """Where a batch's images go: bound to it when it is recorded."""
         return self._database.read(batches.dest_of, batch_id)

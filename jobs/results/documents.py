@@ -1,4 +1,4 @@
-"""A batch's progress as a document: the same fields in `run`, `watch`, `submit --wait` and `status`.
+"""What the ledger tells, as documents for programs: the same fields in the commands' `--json` and in the API.
 
 Every field, with its unit, stands in docs/reference/json.md.
 """
@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cli.output import emergency_stop
-from cli.output.accounts import day_document, failing_document
 from jobs.formatting import usd, utc
 from jobs.policy.copy_headroom import Backlog, least_slack, pace
 from jobs.results.completion import RunState, rows_for_you
@@ -20,7 +18,8 @@ if TYPE_CHECKING:
 
     from jobs.ledger import Ledger
     from jobs.ledger.accounts.values import Account, DayLimit
-    from jobs.ledger.accounts.worker_values import DestinationTrouble
+    from jobs.ledger.accounts.worker_values import DestinationTrouble, EmergencyStop
+    from jobs.ledger.claims.values import Failing
     from jobs.ledger.reports.values import BatchSchedule, Progress
 
 
@@ -101,7 +100,7 @@ def progress_document(figures: BatchFigures) -> dict[str, object]:
             {"key": each.key, "index": each.slot, "code": each.code, "message": each.message, "usd": usd(each.money)}
             for each in progress.stuck
         ],
-        "stopped": emergency_stop.document(progress.stop) if progress.stop else None,
+        "stopped": stop_document(progress.stop) if progress.stop else None,
         "ledger_problem": progress.unwritable,
         "submits_wait": [_trouble_document(trouble) for trouble in progress.troubles],
         "nothing_stored": [failing_document(failing) for failing in progress.failing],
@@ -116,6 +115,38 @@ def progress_document(figures: BatchFigures) -> dict[str, object]:
 def risk_document(risk: tuple[int, int]) -> dict[str, object]:
     """What would be paid for nothing if everything died now."""
     return {"images": risk[0], "usd": usd(risk[1])}
+
+
+def day_document(limit: DayLimit) -> dict[str, object]:
+    """A daily budget, and how far it is used."""
+    return {
+        "account": limit.account,
+        "budget_usd": usd(limit.budget),
+        "spent_usd": usd(limit.spent),
+        "again_at": utc(limit.again_at),
+    }
+
+
+def failing_document(failing: Failing) -> dict[str, object]:
+    """What cannot be stored."""
+    return {
+        "account": failing.account,
+        "provider": failing.provider,
+        "provider_model": failing.provider_model,
+        "dest": failing.dest,
+        "images": failing.images,
+        "usd": usd(failing.money),
+        "since": utc(failing.since),
+        "code": failing.code,
+        "message": failing.message,
+        "batch": failing.batch,
+        "next_try_at": None if failing.next_try_at is None else utc(failing.next_try_at),
+    }
+
+
+def stop_document(stop: EmergencyStop) -> dict[str, object]:
+    """The emergency stop."""
+    return {"since": utc(stop.since), "by": stop.by}
 
 
 def _schedule_document(schedule: BatchSchedule) -> dict[str, object]:

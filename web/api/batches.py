@@ -1,0 +1,115 @@
+"""Batches by the API: listed page by page, one with its counts, steered.
+
+A producer's token sees its own batches alone; the others are not there for it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Query
+
+from jobs.formatting import usd, utc
+from jobs.ledger.access.values import Token
+from jobs.ledger.batches.values import Batch
+from jobs.policy.access import Role
+from jobs.results.conditions import ON_YOUR_WORD
+from jobs.results.documents import progress_document, read_figures
+from jobs.states import BatchState
+from web.door import Door, TheDoor, WhoMakes, WhoSees
+
+#: Batches of a page, and the most that may be asked for.
+PAGE, MOST = 50, 200
+NOT_THERE, NOT_NOW, UNREADABLE = 404, 409, 422
+#: Batches are numbered in 32 bits.
+_NUMBER, _MOST_BATCHES = re.compile(r"[0-9]{1,10}"), (1 << 31) - 1
+
+Document = dict[str, Any]
+After = Annotated[str, Query(description="`next` of the page before.")]
+Limit = Annotated[int, Query(ge=1, le=MOST, description="Batches of a page.")]
+
+routes = APIRouter(prefix="/api/v1/batches", tags=["batches"])
+
+
+@routes.get("")
+def list_batches(door: TheDoor, token: WhoSees, after: After = "", limit: Limit = PAGE) -> Document:
+    """The newest batches first, without their counts."""
+    mine = token.id if token.role is Role.PRODUCER else None
+    found = door.ledger.batches.page(limit + 1, before=_number(after), of_token=mine)
+    more = str(found[limit - 1].id) if len(found) > limit else None
+    return {"batches": [_summary(each) for each in found[:limit]], "next": more}
+
+
+@routes.get("/{batch}")
+def get_batch(door: TheDoor, token: WhoSees, batch: str) -> Document:
+    """One batch with its counts, as `lightfast status BATCH --json` tells it."""
+    return _told(door, _own(door, batch, token))
+
+
+@routes.post("/{batch}/pause")
+def pause_batch(door: TheDoor, token: WhoMakes, batch: str) -> Document:
+    """No new submits until it is resumed. What is paid is polled, copied and stored."""
+    found = _not_cancelled(_own(door, batch, token))
+    door.ledger.batches.pause(batch, ON_YOUR_WORD)
+    return _done(door, found, token, "batch pause")
+
+
+@routes.post("/{batch}/resume")
+def resume_batch(door: TheDoor, token: WhoMakes, batch: str) -> Document:
+    """Submits go on, within the budget that it has."""
+    found = _not_cancelled(_own(door, batch, token))
+    door.ledger.batches.resume(batch, door.now)
+    return _done(door, found, token, "batch resume")
+
+
+@routes.post("/{batch}/cancel")
+def cancel_batch(door: TheDoor, token: WhoMakes, batch: str) -> Document:
+    """No new submits for good. What is paid is polled, copied and stored."""
+    found = _own(door, batch, token)
+    if found.state is not BatchState.CANCELLED:
+        door.ledger.batches.cancel(batch)
+    return _done(door, found, token, "batch cancel")
+
+
+def _own(door: Door, name: str, token: Token) -> Batch:
+    """The batch of that name, as far as it is there for the token."""
+    found = door.ledger.batches.find(name) if "\0" not in name else None  # which no database takes in a text
+    if found is None or (token.role is Role.PRODUCER and found.token_id != token.id):
+        raise HTTPException(NOT_THERE, f"there is no batch {name}")
+    return found
+
+
+def _not_cancelled(batch: Batch) -> Batch:
+    if batch.state is BatchState.CANCELLED:
+        raise HTTPException(NOT_NOW, f"{batch.name} is cancelled: nothing more is made of it")
+    return batch
+
+
+def _done(door: Door, batch: Batch, token: Token, action: str) -> Document:
+    door.note(token, action, batch.name)
+    door.wake_submits()
+    return _told(door, batch)
+
+
+def _told(door: Door, batch: Batch) -> Document:
+    now = door.now
+    return progress_document(read_figures(door.ledger, door.ledger.reports.progress(batch.name, now), now))
+
+
+def _summary(batch: Batch) -> Document:
+    return {
+        "batch": batch.name,
+        "state": batch.state.value,
+        "state_reason": batch.reason,
+        "dest": batch.dest,
+        "source": batch.source,
+        "created_at": utc(batch.created_at),
+        "usd": {"budget": usd(batch.budget), "charged": usd(batch.charged), "set_aside": usd(batch.reserved)},
+    }
+
+
+def _number(after: str) -> int | None:
+    if after and not (_NUMBER.fullmatch(after) and int(after) <= _MOST_BATCHES):
+        raise HTTPException(UNREADABLE, "after: the `next` of a page before")
+    return int(after) if after else None

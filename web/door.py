@@ -1,0 +1,62 @@
+"""What the routes of one app share: the ledger, who asks, and how workers are woken."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from jobs.ledger import Ledger
+from jobs.ledger.access.values import NewLogEntry, Token
+from jobs.policy.access import Role
+from web.tokens import TokenCheck
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Kept as `app.state.door`."""
+
+    open: Callable[[], Ledger]  # opened once
+    tokens: TokenCheck
+    wake: Callable[[str], object]  # wakes a lane
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger."""
+        return self.open()
+
+    @property
+    def now(self) -> float:
+        """The ledger's clock, seconds since 1970."""
+        return time.time() + self.ledger.clock_offset()
+
+    def note(self, token: Token, action: str, subject: str) -> None:
+        """Puts on record what was done."""
+        entry = NewLogEntry(who=token.name, token_id=token.id, action=action, subject=subject)
+        self.ledger.access.note(entry, self.now)
+
+    def wake_submits(self) -> None:
+        """Workers look for rows that may be sent."""
+        for account in self.ledger.accounts.all():
+            self.wake(f"submit:{account.name}")
+
+
+def _door(request: Request) -> Door:
+    door: Door = request.app.state.door
+    return door
+
+
+def _asker(*roles: Role) -> Callable[[Request], Awaitable[Token]]:
+    async def asker(request: Request) -> Token:
+        return await _door(request).tokens.holder(request, *roles)
+
+    return asker
+
+
+#: What a route takes: the door, and whoever asks, as far as such may.
+TheDoor = Annotated[Door, Depends(_door)]
+WhoSees = Annotated[Token, Depends(_asker(Role.VIEWER, Role.PRODUCER, Role.OPERATOR))]
+WhoMakes = Annotated[Token, Depends(_asker(Role.PRODUCER, Role.OPERATOR))]
