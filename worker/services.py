@@ -23,7 +23,7 @@ from worker.notifications.sender import Sender
 from worker.polling.batching import PollBatching
 from worker.polling.routes import TaskRoutes
 from worker.polling.schedule import PollScheduler
-from worker.recording.recorder import Recorder
+from worker.recording.recorder import CROWDED, Recorder
 from worker.recording.rescue_file import RescueFile
 from worker.references import Recent
 from worker.runtime.clock import Clock, SystemClock
@@ -129,6 +129,7 @@ def build(
             wake=wakeups.wake,
             rng=rng,
             writes=writes,
+            crowded=0.0 if ledger.is_sqlite else CROWDED,
         ),
         writes=writes,
         http=http,
