@@ -115,6 +115,17 @@ def test_pause_resume_and_cancel_do_what_they_say_wake_the_workers_and_stand_in_
     assert told == [("ops", action, "spring") for action in did]
 
 
+def test_resume_buys_nothing_that_another_batch_will_buy(web, ledger, operator):
+    for name in ("spring", "again"):
+        record(ledger, name, rows=12)
+    post(web, operator, "batches/again/pause")
+
+    refused = post(web, operator, "batches/again/resume", code=409)
+
+    assert "paid twice" in refused["detail"]
+    assert ledger.batches.find("again").state is BatchState.PAUSED
+
+
 def test_a_viewer_sees_and_changes_nothing(web, ledger):
     viewer = make(ledger, "screen", Role.VIEWER)
     record(ledger, "spring")

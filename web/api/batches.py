@@ -10,14 +10,17 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query
 
+from jobs.errors import BadInput
 from jobs.formatting import usd, utc
 from jobs.ledger.access.values import Token
 from jobs.ledger.batches.values import Batch
+from jobs.planning.made_meanwhile import waiting_twice
 from jobs.policy.access import Role
 from jobs.results.conditions import ON_YOUR_WORD
 from jobs.results.documents import progress_document, read_figures
-from jobs.states import BatchState
+from jobs.states import BatchState, JobState
 from web.door import Door, TheDoor, WhoMakes, WhoSees
+from worker.registration.stored_images import demand_folder
 
 #: Batches of a page, and the most that may be asked for.
 PAGE, MOST = 50, 200
@@ -57,8 +60,9 @@ def pause_batch(door: TheDoor, token: WhoMakes, batch: str) -> Document:
 
 @routes.post("/{batch}/resume")
 def resume_batch(door: TheDoor, token: WhoMakes, batch: str) -> Document:
-    """Submits go on, within the budget that it has."""
+    """Submits go on, within the budget that it has; not where that would buy what is bought elsewhere."""
     found = _not_cancelled(_own(door, batch, token))
+    _demand_bought_once(door, found)
     door.ledger.batches.resume(batch, door.now)
     return _done(door, found, token, "batch resume")
 
@@ -84,6 +88,19 @@ def _not_cancelled(batch: Batch) -> Batch:
     if batch.state is BatchState.CANCELLED:
         raise HTTPException(NOT_NOW, f"{batch.name} is cancelled: nothing more is made of it")
     return batch
+
+
+def _demand_bought_once(door: Door, batch: Batch) -> None:
+    """By the rule of `lightfast resume`; who wants it all the same says so there, with --buy-again."""
+    try:
+        demand_folder(door.ledger, batch)
+    except BadInput as missing:
+        raise HTTPException(NOT_NOW, str(missing)) from missing
+    to_pay = door.ledger.reports.progress(batch.name).jobs.get(JobState.READY, 0)
+    if waiting_twice(door.ledger, batch).needs_buy_again(to_pay, reuse=batch.reuse is not None):
+        raise HTTPException(
+            NOT_NOW, f"rows of {batch.name} were made, or wait, in another batch: they would be paid twice"
+        )
 
 
 def _done(door: Door, batch: Batch, token: Token, action: str) -> Document:

@@ -85,7 +85,7 @@ def record(  # noqa: PLR0913  the batch, and what is recorded with it
     Raises:
         LightfastError: The destination did not take a file, or the manifest or the ledger has changed meanwhile.
         NotOursError: The schedule's time that it is recorded for is somebody else's by now.
-        OverDailyBudget, NotItsOwnError: The token that it is recorded for may not have it.
+        OverDailyBudget, NotItsOwnError, RevokedError: The token that it is recorded for may not have it.
     """
     if preflight.batch is None or preflight.options.new_ledger:
         claim_destination(

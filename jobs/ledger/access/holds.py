@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, exists, func, insert, literal_column, or_, select, update
 
-from jobs.ledger.access.values import Acceptance, NotItsOwnError, OverDailyBudget
+from jobs.ledger.access.values import Acceptance, NotItsOwnError, OverDailyBudget, RevokedError
 from jobs.ledger.accounts.daily_budgets import day_of
 from jobs.ledger.database.schema import access_tokens, batches, jobs, token_holds
 from jobs.ledger.database.statements import fetch, fetch_first
@@ -26,12 +26,15 @@ def accept(tx: Connection, by: Acceptance, batch_id: int, now: float, *, is_new:
 
     Raises:
         NotItsOwnError: It was there, and is not the token's.
+        RevokedError: The token was revoked meanwhile.
         OverDailyBudget: The token's day does not leave as much.
     """
     token = fetch_first(tx, _TOKEN, {"of_token": by.token_id})
     batch = fetch_first(tx, _BATCH, {"of_batch": batch_id})
     if token is None or batch is None:
         raise LookupError("no such token or batch")
+    if token.revoked_at is not None:
+        raise RevokedError
     if is_new:
         tx.execute(update(batches).where(batches.c.id == batch_id).values(token_id=by.token_id))
     elif by.amount is not None and batch.token_id != by.token_id:
@@ -57,10 +60,9 @@ def held(tx: Connection, token_id: int, day: int) -> int:
 
 
 def _holds(row: Any) -> int:
-    if row.is_open:
-        return int(row.amount)
     until = row.charged + row.reserved if row.next_before is None else row.next_before
-    return int(max(0, until - row.spent_before))
+    spent = max(0, until - row.spent_before)
+    return int(max(row.amount, spent) if row.is_open else spent)  # tries that fail may cost more than was estimated
 
 
 def _held() -> Any:

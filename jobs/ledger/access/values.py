@@ -55,6 +55,10 @@ class OverDailyBudget(Exception):
         self.asked, self.left = asked, left
 
 
+class RevokedError(Exception):
+    """The token was revoked before the batch was on record. Nothing was recorded."""
+
+
 class NotItsOwnError(Exception):
     """The batch belongs to somebody else. Nothing was recorded."""
 

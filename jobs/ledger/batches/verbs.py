@@ -142,7 +142,7 @@ class BatchVerbs:
             FewerToReuse: Images that `reuse_images` or `given_back` (changed rows) counts on are not there any more.
             ChangedRows: Rows changed that were paid, and neither `redo_changed` nor `keep_changed` was said.
             NotOursError: The schedule's time that it is recorded for is somebody else's by now.
-            OverDailyBudget, NotItsOwnError: The token that it is recorded for may not have it.
+            OverDailyBudget, NotItsOwnError, RevokedError: The token that it is recorded for may not have it.
         """
         options = manifests.RecordOptions(
             redo_changed=redo_changed,

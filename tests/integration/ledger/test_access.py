@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from jobs.ledger import open_ledger
-from jobs.ledger.access.values import Acceptance, NewLogEntry, NewToken, NotItsOwnError, OverDailyBudget
+from jobs.ledger.access.values import Acceptance, NewLogEntry, NewToken, NotItsOwnError, OverDailyBudget, RevokedError
 from jobs.policy.access import Role, make_token
 from tests.support import stocked_ledger
 from tests.support.stocked_ledger import NOW, PRICE, make
@@ -117,6 +117,23 @@ def test_a_batch_holds_its_amount_until_it_ends_and_then_what_it_cost(ledger):
 
     assert ledger.access.held_today(token, NOW) == 2 * PRICE
     accept(ledger, token, "summer", 8 * PRICE)
+
+
+def test_a_batch_that_costs_more_than_it_was_accepted_for_holds_what_it_costs(ledger):
+    _, token = add(ledger)
+    accept(ledger, token, "spring", PRICE, rows=3)
+    make(ledger, NOW, 2)
+
+    assert ledger.access.held_today(token, NOW) == 2 * PRICE
+
+
+def test_nothing_is_recorded_for_a_token_that_was_revoked_meanwhile(ledger):
+    _, token = add(ledger)
+    ledger.access.revoke("catalog", NOW)
+
+    with pytest.raises(RevokedError):
+        accept(ledger, token, "spring", PRICE)
+    assert ledger.batches.all() == []
 
 
 def test_a_cancelled_batch_frees_what_it_did_not_spend(ledger):
