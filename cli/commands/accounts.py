@@ -11,12 +11,12 @@ import typer
 from cli.flow.options import Config, Json, Sandbox
 from cli.flow.session import LedgerSession, note, session_of, show, show_json
 from cli.flow.settings import NOWHERE, read_settings
-from cli.output import copy_stops, emergency_stop
-from cli.output.accounts import day_line, is_paused, state_of
 from cli.output.wording import aligned
 from jobs.command_lines import command
 from jobs.errors import BadInput
 from jobs.formatting import day_and_time, duration, utc
+from jobs.results import copy_stops, emergency_stop
+from jobs.results.account_words import bound_words, day_line, is_paused, state_of
 from jobs.results.documents import day_document, failing_document, stop_document
 
 if TYPE_CHECKING:
@@ -170,13 +170,7 @@ def _used(account: Account, use: Use) -> float:
 def _held_up(account: Account, use: Use | None, failing: Sequence[Failing]) -> str:
     if any(each.account in (None, account.name) for each in failing):
         return ", submits wait: see below"
-    return _bound(use) if use else ""
-
-
-def _bound(use: Use) -> str:
-    """Which limit keeps the account from sending more, if rows wait for it."""
-    words = {"rate": ", held up by its rate", "in_flight": ", held up by what is in flight"}
-    return words.get(use.bound_by, "") if use.waiting else ""
+    return bound_words(use) if use else ""
 
 
 def _found(known: list[Account], settings: Settings, standing: AccountsReport) -> list[Line]:

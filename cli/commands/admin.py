@@ -23,6 +23,16 @@ MetricsPort = Annotated[
 MetricsHost = Annotated[
     str | None, typer.Option(help="The address of --metrics-port (default: 127.0.0.1).", show_default=False)
 ]
+HostNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--host-name", metavar="NAME", help="A name that the pages answer to. Repeatable.", show_default=False
+    ),
+]
+TrustProxy = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="A proxy whose X-Forwarded headers are believed.", show_default=False),
+]
 Scenario = Annotated[
     Path | None, typer.Option(metavar="FILE", help="What trouble to make; see docs/reference/sandbox.md.")
 ]
@@ -43,12 +53,14 @@ def migrate(*, json: Json = False, config: Config = None) -> int:
     return 0
 
 
-def serve(
+def serve(  # noqa: PLR0913  one parameter an option
     *,
     port: Port = 8000,
     host: Host = "127.0.0.1",
     metrics_port: MetricsPort = None,
     metrics_host: MetricsHost = None,
+    host_name: HostNames = None,
+    trust_proxy: TrustProxy = None,
     config: Config = None,
 ) -> int:
     """The web server, until SIGTERM."""
@@ -60,14 +72,15 @@ def serve(
     settings = load_settings(config)
     import web.app
 
-    web.app.serve(
-        settings,
+    where = web.app.Listen(
         port=port,
         host=host,
         metrics_port=metrics_port,
         metrics_host=metrics_host or web.app.LOOPBACK,
-        ledger=ledger_line(settings),
+        host_names=host_name or (),
+        trust_proxy=trust_proxy,
     )
+    web.app.serve(settings, where, ledger=ledger_line(settings))
     return 0
 
 

@@ -22,9 +22,7 @@ from cli.flow.session import (
     note,
     session_of,
 )
-from cli.output import wording
 from cli.output.retries import bought_twice_words, given_up, made_meanwhile_lines, nothing_to_retry
-from cli.output.sentences import not_copied
 from jobs import formatting
 from jobs.command_lines import command
 from jobs.errors import GIVEN_UP_ROWS, BadInput, LightfastError
@@ -32,7 +30,9 @@ from jobs.formatting import in_words
 from jobs.ledger.claims.reuse import FewerToReuse, ReuseOptions
 from jobs.marks import text_of
 from jobs.policy.reuse import Reuse
+from jobs.results import sentences
 from jobs.results.progress import rows_going_on
+from jobs.results.sentences import not_copied
 from jobs.states import GOING_ON, JobState
 from worker.registration.stored_images import demand_folder
 
@@ -227,7 +227,7 @@ def _again(again: AgainCommand, config: Path | None, *, sandbox: bool) -> int:
             return _nothing_to_do(again, session, left)
         if again.is_of_all and (stay := given_up(session.ledger.reports.progress(again.batch).errors)):
             note(stay)
-        note(f"{again.command}: {formatting.count(len(rows), 'row')} of {again.batch}, {wording.at_most(cost)}")
+        note(f"{again.command}: {formatting.count(len(rows), 'row')} of {again.batch}, {sentences.at_most(cost)}")
         for line in made_meanwhile_lines(found, made, len(paid), how, session.ledger.batches.all()):
             note(line)
         warn(session.ledger, sandbox=settings.is_sandbox)

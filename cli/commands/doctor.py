@@ -110,8 +110,8 @@ def _database(settings: Settings) -> Diagnosis:
 
 
 def _stop(settings: Settings) -> Iterator[Diagnosis]:
-    from cli.output import emergency_stop
     from jobs.ledger import open_ledger
+    from jobs.results import emergency_stop
 
     path = settings.database_path
     if path is not None and not path.exists():

@@ -10,10 +10,10 @@ import typer
 from cli.flow.consent import confirm
 from cli.flow.options import BatchName, Config, Json, Sandbox, Sure
 from cli.flow.session import LedgerSession, demand_key, find_batch, note, open_session, show, show_json
-from cli.output.wording import one_line
 from jobs.command_lines import command, keyed
 from jobs.errors import BadInput
 from jobs.formatting import count, day_and_minute, here, money, usd
+from jobs.results.sentences import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,10 +15,10 @@ from cli.flow.outputs import LONGEST_PRESIGN, OutputOptions, Written, address_of
 from cli.flow.session import LedgerSession, find_batch, let_go_of_stdout, note, open_session, show_json
 from cli.flow.settings import sandbox_mark
 from cli.flow.stored_images import warn_in_folder
-from cli.output.sentences import out_of_manifest
 from jobs.command_lines import command
 from jobs.errors import BadInput
 from jobs.formatting import count
+from jobs.results.sentences import out_of_manifest
 from worker.registration.destination import is_folder
 from worker.registration.options import read_duration
 

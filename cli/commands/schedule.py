@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.command import CONTEXT, Command
-from cli.flow.emergency_stop import SKIPPED
 from cli.flow.notify import addresses
 from cli.flow.options import Config, Json, Sandbox, Sure, takes
 from cli.flow.scheduling import (
@@ -31,7 +30,6 @@ from cli.flow.scheduling import (
 )
 from cli.flow.session import LedgerSession, note, open_session, session_of, show, show_json
 from cli.flow.settings import NOWHERE, read_settings
-from cli.output.emergency_stop import told as told_of_stop
 from cli.output.schedules import (
     AHEAD,
     document,
@@ -47,8 +45,10 @@ from jobs.errors import BadInput, LightfastError, NeedsPerson
 from jobs.formatting import count, day_and_minute, money, usd, utc
 from jobs.policy.firing import Into, is_up_to_its_budget, upcoming
 from jobs.results.completion import Reason
+from jobs.results.emergency_stop import told as told_of_stop
 from jobs.states import FIRING_OPEN, FiringState
 from worker.registration.preflight import existing_ledger
+from worker.runtime.on_the_wire import SKIPPED
 
 if TYPE_CHECKING:
     from jobs.ledger import Ledger

@@ -12,19 +12,17 @@ import typer
 
 from cli.commands.money import show_money
 from cli.flow.options import Config, Json, Sandbox
-from cli.flow.session import LedgerSession, find_batch, is_worked_on, nobody_works, open_session, show, show_json
-from cli.output import copy_stops, emergency_stop
-from cli.output.accounts import day_line, state_of
-from cli.output.endings import why
+from cli.flow.session import LedgerSession, find_batch, open_session, show, show_json
 from cli.output.retries import helps
-from cli.output.sentences import day_budget_line, out_of_manifest, trouble_line, unwritable_line
-from cli.output.stuck import stuck_lines
 from cli.output.terminal import width_of
-from cli.output.wording import aligned, narrowed, one_line, row_words
+from cli.output.wording import aligned, narrowed
 from jobs.command_lines import command
 from jobs.formatting import count, day_and_minute, day_and_time, duration, here, listed, money, money_column, size
 from jobs.policy.copy_headroom import Backlog, least_slack, pace
 from jobs.policy.firing import LEFT_TO_THE_NEXT
+from jobs.results import copy_stops, emergency_stop
+from jobs.results.account_words import day_line, state_of
+from jobs.results.at_work import is_worked_on, nobody_works
 from jobs.results.budgets import goes_on_with_it, of_budget_words, raise_budget, raise_month
 from jobs.results.completion import Reason, RunState, goes_on_by_itself, rows_for_you, waits_for, waits_for_you
 from jobs.results.documents import BatchFigures, progress_document, read_figures, risk_document, stop_document
@@ -39,6 +37,16 @@ from jobs.results.progress import (
     spent,
     state_of_batch,
 )
+from jobs.results.reasons import why
+from jobs.results.sentences import (
+    day_budget_line,
+    one_line,
+    out_of_manifest,
+    row_words,
+    trouble_line,
+    unwritable_line,
+)
+from jobs.results.stuck import stuck_lines
 from jobs.states import NEEDS_A_PERSON, BatchState, JobState
 
 if TYPE_CHECKING:

@@ -18,18 +18,18 @@ from cli.flow.session import (
     open_session,
     show_json,
 )
-from cli.output import copy_stops, wording
-from cli.output.emergency_stop import told
-from cli.output.endings import why
 from cli.output.retries import bought_twice_words, made_meanwhile_lines
 from jobs import formatting
 from jobs.command_lines import command
 from jobs.errors import BadInput
 from jobs.planning.survey import made_in_another
+from jobs.results import copy_stops, sentences
 from jobs.results.budgets import month_words, raise_budget, raise_month
 from jobs.results.completion import Reason, RunState, is_over, used_budget
 from jobs.results.conditions import ON_YOUR_WORD
+from jobs.results.emergency_stop import told
 from jobs.results.progress import images_on_their_way
+from jobs.results.reasons import why
 from jobs.states import JobState
 from worker.registration.options import read_money, read_option
 from worker.registration.stored_images import demand_folder
@@ -155,7 +155,7 @@ def _give(session: LedgerSession, batch: Batch, cap: int, *, yes: bool) -> None:
     rest = before.remaining_money
     coming = min(rest, cap - spent)
     note(
-        f"{batch.name}: {formatting.money(spent)} spent or reserved, {wording.at_most(rest)} for the rest, "
+        f"{batch.name}: {formatting.money(spent)} spent or reserved, {sentences.at_most(rest)} for the rest, "
         f"budget {formatting.money(cap)}"
     )
     _warn_of_month(before, coming)

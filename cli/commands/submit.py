@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.flow.options import BatchName, Config, Json, MaxStall, Quiet, RunOptions, Sandbox, read_stall, takes
-from cli.flow.session import LedgerSession, find_batch, nobody_works, note, open_session, show_json
+from cli.flow.session import LedgerSession, find_batch, note, open_session, show_json
 from cli.flow.settings import NOWHERE, read_settings
 from jobs.command_lines import command
 from jobs.errors import BadInput
 from jobs.formatting import count
 from jobs.policy.liveness import SEEN_WITHIN
+from jobs.results.at_work import nobody_works
 from jobs.results.completion import Allowed
 from worker.registration.options import WorkLimits, read_allowed, read_option
 

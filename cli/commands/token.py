@@ -11,12 +11,13 @@ import typer
 
 from cli.command import CONTEXT, Command
 from cli.flow.options import Config, Json, Sandbox
-from cli.flow.session import LedgerSession, note, open_session, show, show_json, who
+from cli.flow.session import LedgerSession, note, open_session, show, show_json
 from cli.flow.settings import NOWHERE, read_settings
 from cli.output.wording import aligned
 from jobs.errors import BadInput
 from jobs.formatting import day_and_minute, money, usd, utc
 from jobs.policy.access import NAME, Role, make_token
+from worker.runtime.who import who
 
 if TYPE_CHECKING:
     from jobs.ledger.access.values import LogEntry, NewToken, Token

@@ -6,10 +6,11 @@ import sys
 
 from cli.flow.options import is_terminal
 from cli.flow.session import note
-from cli.output import terminal, wording
+from cli.output import terminal
 from jobs import formatting
 from jobs.errors import BadInput, Interrupted
 from jobs.formatting import plain
+from jobs.results import sentences
 
 
 def agree(amount: int, *, unpriced: int = 0, yes: bool, sandbox: bool, command: str, again: str = "") -> None:
@@ -76,5 +77,5 @@ def _demand_yes(question: str, nothing: str) -> None:
 def _cost(amount: int, unpriced: int) -> str:
     images = f"{formatting.count(unpriced, 'image')} at a price nobody knows"
     if not unpriced:
-        return f"{wording.at_most(amount)}"
-    return f"{wording.at_most(amount)} and {images}" if amount else images
+        return f"{sentences.at_most(amount)}"
+    return f"{sentences.at_most(amount)} and {images}" if amount else images

@@ -5,63 +5,33 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from cli.flow.session import LedgerSession, note, show_json, who
-from cli.output.emergency_stop import told
+from cli.flow.session import LedgerSession, note, show_json
 from jobs import formatting
 from jobs.command_lines import command
 from jobs.results.documents import stop_document
+from jobs.results.emergency_stop import told
 from jobs.results.progress import is_paused
+from worker.runtime.on_the_wire import SKIPPED, on_the_wire, settled
+from worker.runtime.who import who
 
 if TYPE_CHECKING:
     from jobs.ledger import Ledger
-    from jobs.ledger.accounts.emergency_stop import Fates
-
-#: Seconds in which processes give back what they have claimed and not sent, and between two looks at that. Each asks
-#: directly before its POST, and what it then knows is a quarter of a second old at most.
-GIVEN_BACK_WITHIN = 5.0
-LOOK_EVERY = 0.2
-
-#: What becomes of schedules while the stop stands.
-SKIPPED = "Schedules are skipped meanwhile, and times that pass are not made up."
 
 
 def stop_all(session: LedgerSession, *, json: bool) -> int:
     """Stops the submits of every batch. Returns when it is known which claimed submits were sent and which were not."""
     ledger = session.ledger
     stopped = ledger.emergency_stop.begin(time.time() + ledger.clock_offset(), who())
-    fates = _settled(ledger, stopped.claimed)
+    fates = settled(ledger, stopped.claimed)
     before = "" if stopped.anew else f" They were already, since {formatting.day_and_time(stopped.stop.since)}."
     note(f"All submits are stopped: no batch pays for anything new.{before} To go on:  {lifting(session)}")
-    note(_on_the_wire(ledger, fates))
+    note(on_the_wire(ledger, fates))
     if ledger.schedules.all():
         note(SKIPPED)
     if json:
         counted = {"on_the_wire": fates.open, "given_back": fates.given_back}
         show_json({"command": "pause", "all": True, "stopped": stop_document(stopped.stop), **counted})
     return 0
-
-
-def _settled(ledger: Ledger, claimed: frozenset[int]) -> Fates:
-    """Waits up to `GIVEN_BACK_WITHIN` seconds for claimed attempts to be answered or given back."""
-    until = time.monotonic() + GIVEN_BACK_WITHIN
-    while (fates := ledger.emergency_stop.fates(claimed)).open and time.monotonic() < until:
-        if ledger.is_sqlite and not ledger.is_held():
-            break  # nobody is there who could give any back
-        time.sleep(LOOK_EVERY)
-    return fates
-
-
-def _on_the_wire(ledger: Ledger, fates: Fates) -> str:
-    back = (
-        f" {formatting.count(fates.given_back, 'submit')} claimed and not sent: given back." if fates.given_back else ""
-    )
-    if not fates.open:
-        return f"Nothing is on the wire.{back} What is paid is polled, copied and stored."
-    submits = formatting.count(fates.open, "submit")
-    if ledger.is_sqlite and not ledger.is_held():
-        return f"{submits} may have left when the last run was killed; the next one tells.{back}"
-    verb = "is" if fates.open == 1 else "are"
-    return f"{submits} {verb} on the wire at most; their answers are recorded as they come.{back}"
 
 
 def lift_stop(session: LedgerSession, *, json: bool) -> int:

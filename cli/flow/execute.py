@@ -14,20 +14,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli.flow.session import show, show_json
-from cli.output import copy_stops, endings, events, wording
+from cli.output import endings, events
 from cli.output.progress import Screen, open_screen
 from cli.output.retries import helps
-from cli.output.sentences import next_try_line, out_of_manifest
-from cli.output.stuck import stuck_lines
 from jobs import formatting
 from jobs.command_lines import command, in_another_batch, repeated
 from jobs.errors import UNREADABLE_ROW
 from jobs.planning.survey import made_in_another
+from jobs.results import copy_stops, sentences
 from jobs.results.budgets import budget_for_all, of_budget_words, raise_budget, raise_month
 from jobs.results.completion import exit_code_when_over
 from jobs.results.documents import progress_document, read_figures
 from jobs.results.progress import counted_by, spent
 from jobs.results.rows import free_column
+from jobs.results.sentences import next_try_line, out_of_manifest
+from jobs.results.stuck import stuck_lines
 from jobs.states import ENDED_BADLY, NEEDS_A_PERSON, BatchState, JobState
 from worker.local.run import Reason, RunEnding, StopSignal, run_batch
 from worker.registration.options import WorkLimits
@@ -260,7 +261,7 @@ _LABELS = {JobState.READY: "waiting", JobState.WORKING: "under way"}
 
 def _rows(progress: Progress) -> Iterator[Line]:
     ended_badly = [state for state, _ in _states(progress, ENDED_BADLY)]
-    tellers = {JobState.DONE: _done, JobState.HELD: _held, JobState.WORKING: wording.under_way}
+    tellers = {JobState.DONE: _done, JobState.HELD: _held, JobState.WORKING: sentences.under_way}
     if len(ended_badly) == 1:
         tellers[ended_badly[0]] = _reasons
     for state, number in _states(progress, tuple(JobState)):
@@ -333,7 +334,7 @@ def _next(ended: RunOutcome, then: str) -> Iterator[Line]:
     else:
         left = ended.progress.jobs.get(JobState.READY, 0)
         waiting = f"{formatting.count(left, 'row')} wait{'s' if left == 1 else ''}"
-        rows = f"; {waiting}, {wording.at_most(ended.progress.remaining_money)}" if left else ""
+        rows = f"; {waiting}, {sentences.at_most(ended.progress.remaining_money)}" if left else ""
         first = _first(ended)
         yield from ((f"{'' if at else 'next':{_LABEL}}{told}", "") for at, told in enumerate(first))
         same = f"{'then ' * bool(first)}{ended.goes_on or 'the same command'}"

@@ -6,16 +6,11 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-from cli.flow.session import (
-    LedgerSession,
-    by_its_schedule,
-    find_batch,
-    note,
-    show_json,
-)
+from cli.flow.session import LedgerSession, find_batch, note, show_json
 from jobs.errors import LedgerBusy
 from jobs.planning.survey import cancelled_for_good
 from jobs.policy.firing import LEFT_TO_THE_NEXT
+from jobs.results.at_work import by_its_schedule
 from jobs.results.budgets import goes_on_with_it
 from worker.registration.options import WorkLimits
 

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 from cli.flow import overlap_screen
 from cli.flow.environment import ledger_line
 from cli.output import wording
-from cli.output.accounts import is_paused, state_of
 from cli.output.retries import held, helps
 from jobs import formatting
 from jobs.command_lines import command
 from jobs.planning.problems import Cause
 from jobs.planning.survey import RouteGroup, RouteLine, Survey
 from jobs.planning.variations import made_of
+from jobs.results import sentences
+from jobs.results.account_words import is_paused, state_of
 from jobs.results.documents import stop_document
 from jobs.states import BatchState, JobState
 from worker.runtime.limits import budget_of
@@ -277,7 +278,7 @@ def _bad(seen: Survey, *, everything: bool) -> Iterator[Line]:
 def _cut(problem: str) -> str:
     """One line that is not too long, with the option or the command that helps, if it names one."""
     remedy = re.search(r"--[a-z]|`| {2}", problem[_LONG:])
-    return wording.one_line(problem) if remedy else formatting.shorten(problem, _LONG)
+    return sentences.one_line(problem) if remedy else formatting.shorten(problem, _LONG)
 
 
 def document(preflight: Preflight, probed: Probed | None) -> dict[str, object]:

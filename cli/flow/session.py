@@ -12,16 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cli.flow.settings import NOWHERE, SCHEMA, _standin, read_settings, sandbox_mark
 from cli.output import terminal
-from jobs.command_lines import command
 from jobs.errors import BadInput
 from jobs.formatting import day_and_minute, plain
-from jobs.policy.liveness import SEEN_WITHIN
 
 if TYPE_CHECKING:
     from jobs.ledger import Ledger
     from jobs.ledger.batches.values import Batch
     from jobs.ledger.reports.archived import Archive
-    from jobs.ledger.reports.values import BatchSchedule, Progress
     from jobs.settings.model import Settings
 
 
@@ -62,18 +59,6 @@ def session_of(settings: Settings) -> Iterator[LedgerSession]:
         yield LedgerSession(ledger, settings)
     finally:
         ledger.close()
-
-
-def who() -> str:
-    """Who is at this terminal: USER@HOST."""
-    import getpass
-    import platform
-
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):  # a user without a name, as in many containers
-        user = "?"
-    return f"{user}@{platform.node()}"
 
 
 def _opened_archive(address: str) -> Archive:
@@ -167,28 +152,3 @@ def show_json(document: Mapping[str, object]) -> None:
 def note(text: str) -> None:
     """Writes a line to stderr, so that stdout holds data only."""
     terminal.put(sandbox_mark() + text)
-
-
-# -- who works -----------------------------------------------------------------------------------------------------
-
-#: What is said of a SQLite ledger without a run.
-NOBODY = "nobody works on it now: the same `lightfast run`, or `lightfast schedule serve`, goes on"
-
-
-def is_worked_on(ledger: Ledger, now: float) -> bool:
-    """Whether a run, or a worker, is alive."""
-    return ledger.is_held() if ledger.is_sqlite else bool(ledger.workers.seen(now, SEEN_WITHIN))
-
-
-def nobody_works(ledger: Ledger, progress: Progress) -> str:
-    """What is said if none is: who goes on with the batch."""
-    if not ledger.is_sqlite:
-        return "no worker has shown life for a minute; it goes on when one does"
-    schedule, sandbox = progress.schedule, progress.batch.sandbox
-    return f"nobody works on it now: {by_its_schedule(schedule, sandbox=sandbox)} goes on" if schedule else NOBODY
-
-
-def by_its_schedule(schedule: BatchSchedule, *, sandbox: bool) -> str:
-    """The commands that go on with a schedule's batch on one machine: `run` is not among them."""
-    now = command("schedule", "run-now", schedule.name, sandbox=sandbox)
-    return f"`{now}`, or `{command('schedule', 'serve', sandbox=sandbox)}`,"

@@ -6,11 +6,12 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from cli.flow.session import is_worked_on, nobody_works
-from cli.output.endings import why
-from cli.output.progress import Screen, troubles
+from cli.output.progress import Screen
+from jobs.results.at_work import is_worked_on, nobody_works
 from jobs.results.completion import Reason, RunState, finished, is_over
+from jobs.results.reasons import why
 from jobs.results.stall import StallDetector
+from jobs.results.troubles import troubles
 from worker.local.run import RunEnding
 from worker.registration.options import WorkLimits
 

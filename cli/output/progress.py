@@ -10,18 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from cli.output import copy_stops, emergency_stop, terminal, wording
-from cli.output.sentences import (
-    day_budget_line,
-    failing_line,
-    next_try_line,
-    not_copied,
-    trouble_line,
-    unwritable_line,
-)
+from cli.output import terminal
 from jobs import formatting
-from jobs.errors import MOVED
-from jobs.results.budgets import month_words, of_budget_words
+from jobs.results import sentences
+from jobs.results.budgets import of_budget_words
 from jobs.results.progress import (
     images_failing,
     images_per_second,
@@ -31,14 +23,17 @@ from jobs.results.progress import (
     seconds_left,
     spent,
 )
-from jobs.states import NEEDS_A_PERSON, BatchState, JobState
+from jobs.results.sentences import (
+    not_copied,
+)
+from jobs.results.troubles import troubles
+from jobs.states import NEEDS_A_PERSON, JobState
 
 if TYPE_CHECKING:
     from rich.console import Group
     from rich.live import Live
 
     from jobs.ledger.accounts.values import Account
-    from jobs.ledger.claims.values import Failing
     from jobs.ledger.reports.values import Progress
 
 #: Seconds between two plain lines, and between two where nothing has changed: silence looks like a program that hangs.
@@ -179,7 +174,7 @@ class Elapsed(NamedTuple):
 def plain_line(progress: Progress, accounts: Sequence[Account], span: Elapsed) -> str:
     """products: 3,201 of 12,000 images stored, 40 being made, 5 failed, 62 a minute, $128.04, about 2 h left."""
     parts = [f"{progress.images_stored:,} of {formatting.count(progress.images_total, 'image')} stored"]
-    if way := wording.under_way(progress):
+    if way := sentences.under_way(progress):
         parts.append(way)
     if images_failing(progress):
         parts.append(f"of these not copied yet {not_copied(progress)}")
@@ -216,47 +211,6 @@ def _counts(progress: Progress) -> Iterator[tuple[JobState, int]]:
             yield state, number
 
 
-def troubles(progress: Progress, accounts: Sequence[Account]) -> Iterator[str]:
-    """What holds the batch up, if anything does."""
-    if progress.unwritable:
-        yield unwritable_line(progress.unwritable)
-    if progress.stop:
-        yield emergency_stop.told(progress.stop, sandbox=progress.batch.sandbox)
-    if progress.batch.state is BatchState.CANCELLED or is_paused(progress):
-        yield f"{progress.batch.state}: {progress.batch.reason or 'on your word'}"
-    if progress.moved:
-        yield MOVED
-    for trouble in progress.troubles:
-        waiting = formatting.count(progress.images_generated, "paid image")
-        yield f"{trouble_line(trouble)}. {waiting} to be copied; submits wait, and go on by themselves"
-    for failing in progress.failing:
-        yield f"{failing_line(failing)}; {next_try_line(failing)}{_elsewhere(progress, failing)}"
-    yield from map(paused_line, resting(progress, accounts, time.time()))
-    yield from map(day_budget_line, progress.day_limits)
-    if progress.schedule and not progress.schedule.month_allows:
-        yield month_words(progress)
-
-
-def _elsewhere(progress: Progress, failing: Failing) -> str:
-    """Where other batches are to blame: the command that helps."""
-    name, sandbox = progress.batch.name, progress.batch.sandbox
-    if failing.batch in (None, name):
-        return ""
-    return f"; {copy_stops.helps(failing, name, sandbox=sandbox)}"
-
-
-def paused_line(account: Account) -> str:
-    """Why an account rests, and until when."""
-    until = account.paused_until
-    when = (
-        ""
-        if until is None or math.isinf(until)
-        else f" until {formatting.day_and_minute(until)}{formatting.here(until)}"
-    )
-    why = account.paused_message or account.paused_code or "no reason on record"
-    return f"account {account.name} ({account.provider}) is paused{when}: {wording.one_line(why)}"
-
-
 def _panel(progress: Progress, told: Iterable[tuple[list[str], str]], *, sandbox: bool) -> Group:
     from rich.console import Group
     from rich.progress_bar import ProgressBar
@@ -276,7 +230,7 @@ def _panel(progress: Progress, told: Iterable[tuple[list[str], str]], *, sandbox
 
 def _lines(progress: Progress, accounts: Sequence[Account], span: Elapsed) -> Iterator[tuple[list[str], str]]:
     yield [f"{_word(state, progress)} {number:,}" for state, number in _counts(progress)], ""
-    if way := wording.under_way(progress):
+    if way := sentences.under_way(progress):
         yield [f"images: {way}"], ""
     yield [*_pace(progress, accounts, span)], "cyan"
     if images_failing(progress):

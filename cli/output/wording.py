@@ -1,43 +1,8 @@
-"""Lines in columns, and words that several screens share."""
+"""Lines in columns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
-
-from jobs.formatting import money
-from jobs.states import JobState
-
-if TYPE_CHECKING:
-    from jobs.ledger.reports.values import Progress
-
-
-def at_most(micros: int) -> str:
-    """Money that is set aside, as "at most $1.20". Where tokens are billed, the estimate is less."""
-    return f"at most {money(micros)}"
-
-
-def row_words(progress: Progress) -> Iterator[tuple[JobState, int, str]]:
-    """Rows by state, in the order of the states, in words that tell what they wait for."""
-    for state in JobState:
-        if number := progress.jobs.get(state, 0):
-            yield state, number, _WAITING.get(state, state.value)
-
-
-#: What `lf_status` calls ready and working, as people are told of it. What is done for rows under way: `under_way`.
-_WAITING = {JobState.READY: "waiting for their turn", JobState.WORKING: "under way"}
-
-
-def under_way(progress: Progress) -> str:
-    """What is being done for rows under way: images that the provider makes, and images that are copied."""
-    parts = [f"{progress.images_in_flight:,} being made"] * bool(progress.images_in_flight)
-    parts += [f"{progress.images_generated:,} being copied"] * bool(progress.images_generated)
-    return ", ".join(parts)
-
-
-def one_line(text: str) -> str:
-    """All of the text, in one line: for what may end with the command, or the words, that help."""
-    return " ".join(text.split())
+from collections.abc import Iterable, Sequence
 
 
 def aligned(rows: Iterable[Sequence[str]], *, right: frozenset[int] = frozenset()) -> list[str]:

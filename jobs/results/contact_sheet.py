@@ -205,7 +205,7 @@ def head_of(progress: Progress, providers: Mapping[str, int], *, now: float, not
         made_at=utc(now),
         sandbox=batch.sandbox,
         redo=f"lightfast redo {_named(batch.name, sandbox=batch.sandbox)}",
-        figures=(*_counts(progress, providers), *_money(progress), *_troubles(progress)),
+        figures=(*_counts(progress, providers), *_money(progress), *trouble_figures(progress)),
         unseen=_unseen(progress),
         notes=tuple(notes),
     )
@@ -229,7 +229,8 @@ def _money(progress: Progress) -> Iterator[Figure]:
     yield Figure(label="spent", value=spent(progress), note=note)
 
 
-def _troubles(progress: Progress) -> Iterator[Figure]:
+def trouble_figures(progress: Progress) -> Iterator[Figure]:
+    """What went wrong, and what that costs."""
     failed = sum(progress.jobs.get(state, 0) for state in (JobState.FAILED, JobState.PARTIAL, JobState.INVALID))
     held = progress.jobs.get(JobState.HELD, 0)
     lost = progress.images_lost

@@ -9,7 +9,6 @@ import json
 import pytest
 from starlette.testclient import TestClient
 
-from cli.flow import emergency_stop
 from cli.output.endings import message
 from jobs.ledger import open_ledger
 from jobs.results.progress import images_to_come, seconds_left
@@ -18,6 +17,7 @@ from tests.support.shop_ledger import call, document, open_shop
 from tests.support.worker_world import Provider, row, stock, world
 from web.app import WebLedger, make_metrics_app
 from worker.local.run import Reason, run_batch
+from worker.runtime import on_the_wire
 from worker.runtime.timings import Timings
 
 SOON = Timings(count_every=0.02, idle=0.2)
@@ -42,7 +42,7 @@ def test_pause_all_says_what_is_on_the_wire_and_twice_is_no_mistake(shop):
 
 def test_pause_all_says_what_a_killed_run_left_and_does_not_wait_for_it(tmp_path, monkeypatch):
     open_shop(tmp_path, tmp_path / "out")
-    monkeypatch.setattr(emergency_stop, "GIVEN_BACK_WITHIN", 1e9)
+    monkeypatch.setattr(on_the_wire, "GIVEN_BACK_WITHIN", 1e9)
     call("accounts", "--probe", "main")
     with contextlib.closing(open_ledger(f"sqlite:///{tmp_path / 'lightfast.db'}")) as ledger:
         claimed = ledger.claims.submits("main", ledger.batches.find("shop").created_at + 3600, lease=90.0).intents

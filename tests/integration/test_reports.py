@@ -13,8 +13,6 @@ import time
 
 import pytest
 
-from cli.commands import why
-from cli.commands.why import tell
 from cli.flow.session import open_session
 from jobs.errors import BadInput, LightfastError
 from jobs.facts import (
@@ -27,6 +25,8 @@ from jobs.ledger import open_ledger
 from jobs.ledger.accounts.values import AccountLimits
 from jobs.ledger.accounts.worker_values import DestinationTrouble
 from jobs.ledger.reports.values import Event
+from jobs.results import story as stories
+from jobs.results.story import tell
 from jobs.states import TroubleKind
 from providers.types import Link, NotFound, Running
 from tests.support import stocked_ledger
@@ -137,10 +137,10 @@ def test_why_tells_decisions_and_failed_copies_in_plain_words():
     told = {"name": "resolved", "detail": {"how": "give-up", "task_id": None}, "attempt_id": 7, "at": 0.0}
     redo = {"name": "redo", "detail": {"revision": 2, "prompt_before": "A lamp"}, "attempt_id": None, "at": 0.0}
 
-    assert why._of_event(Event(**told), {7: 1}, "")[1] == "attempt 1: on a person's word it counts as given up"
-    assert why._of_event(Event(**redo), {}, "A lamp")[1] == "made anew on your word (revision 2)"
-    assert 'the prompt was "A lamp"' in why._of_event(Event(**redo), {}, "A red lamp")[1]
-    assert [why._th(number) for number in (2, 3, 4, 11, 21)] == ["2nd", "3rd", "4th", "11th", "21st"]
+    assert stories._of_event(Event(**told), {7: 1}, "")[1] == "attempt 1: on a person's word it counts as given up"
+    assert stories._of_event(Event(**redo), {}, "A lamp")[1] == "made anew on your word (revision 2)"
+    assert 'the prompt was "A lamp"' in stories._of_event(Event(**redo), {}, "A red lamp")[1]
+    assert [stories._th(number) for number in (2, 3, 4, 11, 21)] == ["2nd", "3rd", "4th", "11th", "21st"]
 
 
 def test_why_of_a_moderated_one_does_not_offer_to_pay_for_the_same_again(told):

@@ -9,7 +9,6 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import create_engine, select, text, update
 
-from cli.output.endings import why
 from jobs.errors import LightfastError
 from jobs.facts import SubmitAccepted, SubmitRefused, SubmitUnclear
 from jobs.ledger import open_ledger
@@ -20,6 +19,7 @@ from jobs.ledger.database.schema import attempts, batches, images, jobs
 from jobs.planning.intake import record, survey
 from jobs.policy.reuse import Allotment, Reuse, is_reusable
 from jobs.results.completion import Reason, RunState
+from jobs.results.reasons import why
 from jobs.results.rows import plain_address, row_values
 from jobs.states import ImageState, JobState
 from providers.types import Kind, Request

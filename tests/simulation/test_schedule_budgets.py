@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from cli.output.endings import why
 from cli.output.schedules import outcome, style
 from jobs.policy.firing import LEFT_TO_THE_NEXT, Into
 from jobs.results.completion import Reason, RunState, waits_for, waits_for_you
+from jobs.results.reasons import why
 from jobs.states import BatchState, FiringState, JobState
 from providers.types import MICROS
 from tests.simulation.nights import (

@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import update
 
 from cli.commands.accounts import AccountsReport, _document, _page
-from cli.output.progress import paused_line
 from jobs.facts import SubmitAccepted
 from jobs.ledger.database.schema import accounts, jobs
 from jobs.policy import retry
+from jobs.results.troubles import paused_line
 from jobs.settings.model import Settings
 from providers.dialects.answers import THROTTLED
 from providers.types import Kind

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from cli.commands.unknown import _page
 from cli.flow.execute import RunOutcome, summary
 from cli.main import COMMANDS, load
-from cli.output.progress import troubles
 from jobs.command_lines import command, keyed
 from jobs.ledger.accounts.worker_values import EmergencyStop
 from jobs.ledger.batches.values import UnknownAttempt
 from jobs.ledger.reports.values import StuckImage
 from jobs.results.completion import Reason, RunState
+from jobs.results.troubles import troubles
 from jobs.states import BatchState, JobState
 from tests.support.shop_ledger import call, open_shop
 from tests.unit.results.test_contact_sheet import progress

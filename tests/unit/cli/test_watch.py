@@ -11,10 +11,11 @@ import pytest
 
 from cli.flow.execute import OutputMode, RunOutcome, tell
 from cli.flow.watch import Watch
-from cli.output.progress import PlainScreen, troubles
+from cli.output.progress import PlainScreen
 from jobs.ledger.accounts.values import Account
 from jobs.ledger.claims.values import Failing
 from jobs.results.completion import STUCK_AFTER, Reason
+from jobs.results.troubles import troubles
 from jobs.states import JobState
 from tests.unit.results.test_contact_sheet import progress
 from worker.local.run import RunEnding

@@ -12,11 +12,12 @@ import pytest
 from cli.flow.execute import RunOutcome, summary
 from cli.output.progress import Elapsed, plain_line
 from cli.output.retries import helps, nothing_to_retry
-from cli.output.wording import narrowed, under_way
+from cli.output.wording import narrowed
 from jobs import formatting
 from jobs.errors import BadInput
 from jobs.results.completion import Reason, RunState, rows_for_you, waits_for_you
 from jobs.results.progress import state_of_batch
+from jobs.results.sentences import under_way
 from jobs.states import BatchState, JobState
 from tests.support.shop_ledger import call, document, open_shop
 from tests.unit.cli.test_watch import BROKE, READY, account
@@ -123,7 +124,7 @@ def test_what_an_account_was_told_is_shown_whole():
 
 
 def _troubles(broke):
-    from cli.output.progress import troubles  # noqa: PLC0415  as the screen does
+    from jobs.results.troubles import troubles  # noqa: PLC0415  as the screen does
 
     return list(troubles(READY, [broke]))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cli.output.sentences import stop_line
 from jobs.command_lines import command
+from jobs.results.sentences import stop_line
 
 if TYPE_CHECKING:
     from jobs.ledger.accounts.worker_values import EmergencyStop

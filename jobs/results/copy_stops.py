@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cli.output.sentences import failing_line, next_try_line
 from jobs.command_lines import command
+from jobs.results.sentences import failing_line, next_try_line
 
 if TYPE_CHECKING:
     from jobs.ledger.claims.values import Failing

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from jobs.formatting import day_and_minute, day_and_time, duration, here, money
 
 if TYPE_CHECKING:
-    from jobs.ledger.accounts.values import Account, DayLimit
+    from jobs.ledger.accounts.values import Account, DayLimit, Use
 
 
 def day_line(limit: DayLimit) -> str:
@@ -34,3 +34,9 @@ def state_of(account: Account, now: float) -> str:
         else f"until {day_and_time(until)}{here(until)}, {duration(until - now)} more"
     )
     return f"paused {how_long}: {account.paused_message or account.paused_code}"
+
+
+def bound_words(use: Use) -> str:
+    """Which limit keeps the account from sending more, if rows wait for it."""
+    words = {"rate": ", held up by its rate", "in_flight": ", held up by what is in flight"}
+    return words.get(use.bound_by, "") if use.waiting else ""
