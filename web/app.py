@@ -12,7 +12,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
@@ -24,12 +25,15 @@ from jobs.errors import LightfastError
 from jobs.ledger import Ledger, open_ledger
 from jobs.policy.access import Role
 from jobs.settings.model import Settings
+from web.addresses import Addresses, addresses_of
 from web.api import batches
 from web.callbacks.buffer import CallbackBuffer
 from web.callbacks.connection_limits import LimitedConnection
 from web.callbacks.hooks import add_hooks
 from web.door import Door
 from web.metrics import LedgerMetrics
+from web.one_time_link import OneTimeLink
+from web.pages.setup import add_pages
 from web.shared import SharedAnswer
 from web.tokens import TokenCheck
 from worker.runtime.telemetry import configure, emit, is_telling
@@ -47,6 +51,7 @@ SERVED = {
     "/readyz": "answers 200 while the database does, and takes writes",
     "/hooks/…": "callbacks of maxapi.io, where an account has a webhook_base_url",
     "/metrics": "counts, for Prometheus; with a token",
+    "/": "pages for people; they log in with a token",
     "/api/v1/…": "batches for programs; with a token",
 }
 TWO_WAYS = "the metrics need a viewer's or operator's token (Authorization: Bearer), or lightfast serve --metrics-port"
@@ -95,8 +100,14 @@ class WebLedger:
             self._ledger.close()
 
 
-def make_app(web_ledger: WebLedger, wake: Callable[[str], object] = lambda _lane: None) -> FastAPI:
-    """What the main port answers: probes, and callbacks. `wake`: wakes a lane."""
+def make_app(
+    web_ledger: WebLedger,
+    wake: Callable[[str], object] = lambda _lane: None,
+    *,
+    addresses: Addresses = Addresses(),  # noqa: B008  frozen
+    link: OneTimeLink | None = None,
+) -> FastAPI:
+    """What the main port answers: probes, callbacks, programs and people. `wake`: wakes a lane. `link`: `add_pages`."""
     buffer = CallbackBuffer(web_ledger.opened, time.time, wake)
     ready = SharedAnswer(lambda: _problem(web_ledger) or _unwritable(web_ledger), least=PROBED)
     counts, tokens = SharedAnswer(lambda: _page(web_ledger)), TokenCheck(web_ledger.opened)
@@ -131,6 +142,7 @@ def make_app(web_ledger: WebLedger, wake: Callable[[str], object] = lambda _lane
     add_hooks(app, buffer)
     app.state.door = Door(web_ledger.opened, tokens, wake)
     app.include_router(batches.routes)
+    add_pages(app, app.state.door, addresses, link)
     return app
 
 
@@ -166,28 +178,55 @@ def _bare_app(life: Callable[[FastAPI], contextlib.AbstractAsyncContextManager[N
     return FastAPI(title="Lightfast", docs_url=None, redoc_url=None, openapi_url=None, lifespan=life)
 
 
-def serve(
-    settings: Settings,
-    *,
-    port: int = 8000,
-    host: str = LOOPBACK,
-    metrics_port: int | None = None,
-    metrics_host: str = LOOPBACK,
-    ledger: str = "",
-) -> None:
-    """Serves until SIGTERM. `metrics_port`: None: the metrics are not served. `ledger`: how people call it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listen:
+    """Where it listens, and to whom. `metrics_port`: None: there is none."""
+
+    port: int = 8000
+    host: str = LOOPBACK
+    metrics_port: int | None = None
+    metrics_host: str = LOOPBACK
+    host_names: Sequence[str] = ()  # that pages answer to, beside those of the listener
+    trust_proxy: str | None = None  # the address of a proxy whose forwarding headers are believed; None: nobody's are
+
+
+def serve(settings: Settings, where: Listen, *, ledger: str = "") -> None:
+    """Serves until SIGTERM. `ledger`: how people call it."""
     configure(settings.log)
     web_ledger = WebLedger(lambda: open_ledger(settings.database_url))
     with contextlib.ExitStack() as opened:
         opened.callback(web_ledger.close)
-        listener = opened.enter_context(_listener(host, port, "--port"))
-        served = {address_of(host, port): SERVED}
-        if metrics_port is not None:
-            opened.enter_context(_beside(make_metrics_app(web_ledger), metrics_host, metrics_port))
-            served[address_of(metrics_host, metrics_port)] = {"/metrics": "counts, for Prometheus"}
+        listener = opened.enter_context(_listener(where.host, where.port, "--port"))
+        served = {address_of(where.host, where.port): SERVED}
+        if where.metrics_port is not None:
+            opened.enter_context(_beside(make_metrics_app(web_ledger), where.metrics_host, where.metrics_port))
+            served[address_of(where.metrics_host, where.metrics_port)] = {"/metrics": "counts, for Prometheus"}
         announce(served, ledger)
-        server = uvicorn.Server(server_of(make_app(web_ledger, _wake_of(settings)), port=port, host=host))
-        server.run(sockets=[listener])
+        addresses, link = _for_people(settings, where, web_ledger)
+        app = make_app(web_ledger, _wake_of(settings), addresses=addresses, link=link)
+        server = server_of(app, port=where.port, host=where.host, trust_proxy=where.trust_proxy)
+        uvicorn.Server(server).run(sockets=[listener])
+
+
+def _for_people(settings: Settings, where: Listen, web_ledger: WebLedger) -> tuple[Addresses, OneTimeLink | None]:
+    """To which names pages answer, and the link that opens them while there is no token; it is shown here."""
+    hooks = [account.webhook_base_url for account in settings.accounts.values() if account.webhook_base_url]
+    addresses = addresses_of(where.host, where.host_names, hooks)
+    if hooks or not addresses.is_loopback:
+        return addresses, None
+    link = OneTimeLink()
+    if _is_wanted(web_ledger) and (sys.stderr.isatty() or settings.log == "text"):
+        address = f"{address_of(where.host, where.port)}{link.path()}"
+        sys.stderr.write(f"no token yet: open  {address}  (it works once)\n")
+    return addresses, link
+
+
+def _is_wanted(web_ledger: WebLedger) -> bool:
+    """Whether the one-time link would open anything, as far as can be told: the ledger may be away."""
+    try:
+        return not web_ledger.opened().access.is_any()
+    except LightfastError:
+        return True
 
 
 @contextlib.contextmanager
@@ -231,8 +270,8 @@ def announce(served: Mapping[str, Mapping[str, str]], ledger: str) -> None:
         sys.stderr.write(f"ledger        {ledger}\nCtrl-C ends it.\n")
 
 
-def server_of(app: FastAPI, *, port: int, host: str) -> uvicorn.Config:
-    """How the pages are served."""
+def server_of(app: FastAPI, *, port: int, host: str, trust_proxy: str | None = None) -> uvicorn.Config:
+    """How the pages are served. `trust_proxy`: as in `serve`; uvicorn by itself believes whoever is at this machine."""
     return uvicorn.Config(
         app,
         host=host,
@@ -242,6 +281,8 @@ def server_of(app: FastAPI, *, port: int, host: str) -> uvicorn.Config:
         log_level="error",  # a line for each bad request would let strangers fill the disk
         access_log=False,
         server_header=False,
+        proxy_headers=trust_proxy is not None,
+        forwarded_allow_ips=trust_proxy,
         timeout_graceful_shutdown=5,
     )
 

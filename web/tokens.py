@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from fastapi import HTTPException, Request
 
@@ -27,6 +28,7 @@ LOOKERS = 2
 
 UNAUTHORIZED, FORBIDDEN, TOO_MANY, AWAY = 401, 403, 429, 503
 _SCHEME = "Bearer"
+T = TypeVar("T")
 
 
 class TokenCheck:
@@ -47,31 +49,53 @@ class TokenCheck:
         scheme, _, text = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != _SCHEME.lower() or not text:
             raise _refused("this needs a token: Authorization: Bearer lf_…")
-        token = await self._find(text.strip())
-        if token is None:
-            await self._make_wait()
-            raise _refused("this token is wrong, or revoked")
+        token = await self.named(text.strip())
         if token.role not in roles:
             raise HTTPException(FORBIDDEN, f"this is not for a {token.role.value}'s token")
         return token
 
-    async def _find(self, text: str) -> Token | None:
-        if not is_token(text):
-            return None  # without a look into the ledger
-        looking = asyncio.get_running_loop().run_in_executor(self._threads, self._look, text)
+    async def named(self, text: str) -> Token:
+        """Whose token a text is.
+
+        Raises:
+            HTTPException: Nobody's, or a revoked one (401, or 429 where many try), or the ledger does not answer (503).
+        """
+        token = await self.ask(self._look, text) if is_token(text) else None  # else without a look into the ledger
+        if token is None:
+            await self.make_wait()
+            raise _refused("this token is wrong, or revoked")
+        return token
+
+    async def ask(self, look: Callable[..., T], *about: object) -> T:
+        """The answer to a short question to the ledger.
+
+        Raises:
+            HTTPException: It does not answer (503).
+        """
+        looking = asyncio.get_running_loop().run_in_executor(self._threads, look, *about)
         try:
             return await asyncio.wait_for(asyncio.shield(looking), PATIENCE)
         except Exception as error:  # whatever the database does; strangers are not told
             raise HTTPException(AWAY, "the ledger does not answer") from error
 
+    def of_id(self, token_id: int) -> Token | None:
+        """The token of that id, as long as it is not revoked. Blocks: to be called by `ask`."""
+        return self._used(self._ledger().access.holder_of(token_id))
+
     def _look(self, text: str) -> Token | None:
-        ledger = self._ledger()
-        token = ledger.access.holder(text)
+        return self._used(self._ledger().access.holder(text))
+
+    def _used(self, token: Token | None) -> Token | None:
         if token is not None:
-            ledger.access.note_use(token, self._clock())
+            self._ledger().access.note_use(token, self._clock())
         return token
 
-    async def _make_wait(self) -> None:
+    async def make_wait(self) -> None:
+        """Keeps somebody waiting who named a wrong secret.
+
+        Raises:
+            HTTPException: Many wait already (429).
+        """
         if self._wrong >= WRONG_AT_ONCE:
             raise HTTPException(TOO_MANY, "too many wrong tokens", headers={"Retry-After": "5"})
         self._wrong += 1

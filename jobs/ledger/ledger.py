@@ -61,7 +61,7 @@ class Ledger:
         self.reports = ReportVerbs(database)
         self.schedules = ScheduleVerbs(database)
         self.pruning = PruningVerbs(database)
-        self.access = AccessVerbs(database)
+        self.access = AccessVerbs(database, secret)
 
     def close(self) -> None:
         """Closes every connection."""

@@ -44,6 +44,23 @@ def find_by_prefix(tx: Connection, prefix: str) -> Token | None:
 _BY_PREFIX = select(access_tokens).where(access_tokens.c.prefix == bindparam("begins"))
 
 
+def find_by_id(tx: Connection, token_id: int) -> Token | None:
+    """The token of that id, revoked or not."""
+    row = fetch_first(tx, _BY_ID, {"of_token": token_id})
+    return None if row is None else _as_token(row)
+
+
+_BY_ID = select(access_tokens).where(access_tokens.c.id == bindparam("of_token"))
+
+
+def is_any(tx: Connection) -> bool:
+    """Whether there is one, revoked or not."""
+    return bool(tx.execute(_IS_ANY).scalar())
+
+
+_IS_ANY = select(exists(select(access_tokens.c.id)))
+
+
 def every(tx: Connection) -> list[Token]:
     """All of them, by name."""
     return [_as_token(row) for row in tx.execute(select(access_tokens).order_by(access_tokens.c.name))]

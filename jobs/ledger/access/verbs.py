@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+
 from jobs.ledger.access import holds, log, tokens
 from jobs.ledger.access.values import LogEntry, NewLogEntry, NewToken, Token
 from jobs.ledger.accounts.daily_budgets import day_of
@@ -12,8 +15,13 @@ from jobs.policy.access import VISIBLE, is_same, is_token
 class AccessVerbs:
     """`ledger.access`: tokens, what they hold of their days, and who did what."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, secret: str) -> None:
         self._database = database
+        self._secret = secret
+
+    def signing_key(self, purpose: str) -> bytes:
+        """A key that every process of this ledger has, and nobody else; each purpose has its own."""
+        return hmac.new(self._secret.encode(), purpose.encode(), hashlib.sha256).digest()
 
     def add(self, new: NewToken, now: float) -> bool:
         """Puts a token on record; False: there is, or was, one of that name."""
@@ -34,6 +42,15 @@ class AccessVerbs:
         found = self._database.read(tokens.find_by_prefix, secret[:VISIBLE])
         is_known = is_same(secret, found.digest if found else None)
         return found if found is not None and is_known and found.revoked_at is None else None
+
+    def holder_of(self, token_id: int) -> Token | None:
+        """The token of that id; None: there is none, or it is revoked. Read anew each time, as by `holder`."""
+        found = self._database.read(tokens.find_by_id, token_id)
+        return found if found is not None and found.revoked_at is None else None
+
+    def is_any(self) -> bool:
+        """Whether a token is on record, revoked or not."""
+        return self._database.read(tokens.is_any)
 
     def note_use(self, token: Token, now: float) -> None:
         """When it was last used, give or take a minute."""
