@@ -188,6 +188,10 @@ _OF_A_PROCESS: Mapping[str, EventKind] = {
     "nothing_can_be_stored": _warning(
         "paid images fail to be stored, one after the other: no more of their kind is bought", *_NOT_STORED
     ),
+    "openai_batch_put_off": _warning(
+        "a batch of OpenAI's API could not be read or ended, and is tried again", "batch", "problem"
+    ),
+    "openai_batches_not_seen": _warning("the web process could not look for batches of OpenAI's API", "problem"),
     "paid_images_wait": _warning("paid images wait for a person", "batch", "problem", "help"),
     "path_conflict": _warning(
         "another object has an image's path; the image is stored beside it", "batch", "key", "path"

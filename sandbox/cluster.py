@@ -250,7 +250,8 @@ def _environment(folder: Path, settings: str, store: servers.S3, sandbox: str, *
     file.write_text(settings)
     port, metrics_port = str(servers.free_port()), str(servers.free_port())
     hooks = {"LIGHTFAST_ACCOUNTS__MAXAPI_IO__WEBHOOK_BASE_URL": f"http://127.0.0.1:{port}"} if callbacks else {}
-    ours = {"LIGHTFAST_CONFIG": str(file), **store.environment}
+    files = {"LIGHTFAST_STORAGE__FILES": f"s3://{BUCKET}/.lightfast/files"}  # that programs send by OpenAI's API
+    ours = {"LIGHTFAST_CONFIG": str(file), **files, **store.environment}
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in ours.items()]
     (folder / "env").write_text("".join(lines))
     example = (ROOT / "examples" / "catalog.csv").read_text()

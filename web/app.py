@@ -13,12 +13,16 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
+from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
+from fastapi.exceptions import RequestValidationError
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
 
 from jobs.errors import LightfastError
@@ -26,16 +30,22 @@ from jobs.ledger import Ledger, open_ledger
 from jobs.policy.access import Role
 from jobs.settings.model import Settings
 from web.addresses import Addresses, addresses_of
-from web.api import batches
+from web.api import batches, new_batches
 from web.callbacks.buffer import CallbackBuffer
 from web.callbacks.connection_limits import LimitedConnection
 from web.callbacks.hooks import add_hooks
-from web.door import Door
+from web.door import Door, wake_submits
+from web.kept_files import KeptFiles
 from web.metrics import LedgerMetrics
 from web.one_time_link import OneTimeLink
+from web.openai import batches as openai_batches
+from web.openai import files as openai_files
+from web.openai.errors import OpenAIError, as_openai, is_openai, unreadable
+from web.openai.runner import BatchRunner
 from web.pages.setup import add_pages
 from web.shared import SharedAnswer
 from web.tokens import TokenCheck
+from web.uploads import Uploads
 from worker.runtime.telemetry import configure, emit, is_telling
 
 #: Seconds for which a probe's answer holds, and which a probe is kept waiting at most.
@@ -53,8 +63,14 @@ SERVED = {
     "/metrics": "counts, for Prometheus; with a token",
     "/": "pages for people; they log in with a token",
     "/api/v1/…": "batches for programs; with a token",
+    "/v1/…": "OpenAI's files and batches; with a token",
 }
 TWO_WAYS = "the metrics need a viewer's or operator's token (Authorization: Bearer), or lightfast serve --metrics-port"
+#: Manifests that are read at once.
+PLANNERS = 2
+NOT_AT_ONCE = (
+    "images are made by batches here: upload a file of requests (POST /v1/files, purpose batch), then POST /v1/batches"
+)
 AWAY = "not ready: the database does not answer"
 
 
@@ -103,20 +119,36 @@ class WebLedger:
 def make_app(
     web_ledger: WebLedger,
     wake: Callable[[str], object] = lambda _lane: None,
+    settings: Settings | None = None,
     *,
     addresses: Addresses = Addresses(),  # noqa: B008  frozen
     link: OneTimeLink | None = None,
+    max_stall: float | None = None,
 ) -> FastAPI:
-    """What the main port answers: probes, callbacks, programs and people. `wake`: wakes a lane. `link`: `add_pages`."""
+    """What the main port answers: probes, callbacks, programs and people.
+
+    `wake`: wakes a lane. `link`: as `add_pages` has it. `max_stall`: as `Listen` has it.
+    """
+    settings = settings or Settings()
     buffer = CallbackBuffer(web_ledger.opened, time.time, wake)
     ready = SharedAnswer(lambda: _problem(web_ledger) or _unwritable(web_ledger), least=PROBED)
     counts, tokens = SharedAnswer(lambda: _page(web_ledger)), TokenCheck(web_ledger.opened)
+    files, planners = KeptFiles(settings), ThreadPoolExecutor(PLANNERS, "planner")
+    runner = BatchRunner(
+        open=web_ledger.opened,
+        files=files,
+        settings=settings,
+        wake_submits=lambda: wake_submits(web_ledger.opened(), wake),
+        max_stall=max_stall,
+    )
 
     @contextlib.asynccontextmanager
     async def life(_app: FastAPI) -> AsyncIterator[None]:
+        runner.start()
         yield
-        for each in (buffer, ready, counts, tokens):
+        for each in (runner, buffer, ready, counts, tokens):
             each.close()
+        planners.shutdown(wait=False, cancel_futures=True)
 
     app = _bare_app(life)
 
@@ -140,10 +172,37 @@ def make_app(
         return await _counts_of(counts)
 
     add_hooks(app, buffer)
-    app.state.door = Door(web_ledger.opened, tokens, wake)
-    app.include_router(batches.routes)
+    app.state.door = Door(
+        open=web_ledger.opened,
+        tokens=tokens,
+        wake=wake,
+        settings=settings,
+        files=files,
+        uploads=Uploads(),
+        planners=planners,
+        wake_runner=runner.wake,
+    )
+    for routes in (new_batches.routes, batches.routes, openai_files.routes, openai_batches.routes):
+        app.include_router(routes)
+    _answer_errors(app)
     add_pages(app, app.state.door, addresses, link)
     return app
+
+
+def _answer_errors(app: FastAPI) -> None:
+    """Errors of OpenAI's API in its form, all others in FastAPI's."""
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> Response:
+        return as_openai(error) if is_openai(request) else await http_exception_handler(request, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def unread(request: Request, error: RequestValidationError) -> Response:
+        return unreadable(error) if is_openai(request) else await request_validation_exception_handler(request, error)
+
+    @app.api_route("/v1/images/{rest:path}", methods=["POST"], include_in_schema=False)
+    async def no_images_at_once(rest: str) -> Response:  # noqa: ARG001  any of them
+        return as_openai(OpenAIError(404, NOT_AT_ONCE))
 
 
 def make_metrics_app(web_ledger: WebLedger) -> FastAPI:
@@ -188,24 +247,14 @@ class Listen:
     metrics_host: str = LOOPBACK
     host_names: Sequence[str] = ()  # that pages answer to, beside those of the listener
     trust_proxy: str | None = None  # the address of a proxy whose forwarding headers are believed; None: nobody's are
+    max_stall: float | None = None  # seconds that a batch of OpenAI's API waits for a person; None: for its window
 
 
 def serve(settings: Settings, where: Listen, *, ledger: str = "") -> None:
     """Serves until SIGTERM. `ledger`: how people call it."""
     configure(settings.log)
-    web_ledger = WebLedger(lambda: open_ledger(settings.database_url))
-    with contextlib.ExitStack() as opened:
-        opened.callback(web_ledger.close)
-        listener = opened.enter_context(_listener(where.host, where.port, "--port"))
-        served = {address_of(where.host, where.port): SERVED}
-        if where.metrics_port is not None:
-            opened.enter_context(_beside(make_metrics_app(web_ledger), where.metrics_host, where.metrics_port))
-            served[address_of(where.metrics_host, where.metrics_port)] = {"/metrics": "counts, for Prometheus"}
-        announce(served, ledger)
-        addresses, link = _for_people(settings, where, web_ledger)
-        app = make_app(web_ledger, _wake_of(settings), addresses=addresses, link=link)
-        server = server_of(app, port=where.port, host=where.host, trust_proxy=where.trust_proxy)
-        uvicorn.Server(server).run(sockets=[listener])
+    with _opened(settings, where, _wake_of(settings), ledger) as (server, listener):
+        server.run(sockets=[listener])
 
 
 def _for_people(settings: Settings, where: Listen, web_ledger: WebLedger) -> tuple[Addresses, OneTimeLink | None]:
@@ -230,17 +279,48 @@ def _is_wanted(web_ledger: WebLedger) -> bool:
 
 
 @contextlib.contextmanager
-def _beside(app: FastAPI, host: str, port: int) -> Iterator[None]:
-    """Serves an app in a thread of its own: signals are the main server's."""
-    with _listener(host, port, "--metrics-port") as listener:
-        server = uvicorn.Server(server_of(app, port=port, host=host))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="metrics")
-        thread.start()
-        try:
-            yield
-        finally:
-            server.should_exit = True
-            thread.join()
+def serving(settings: Settings, where: Listen, wake: Callable[[str], object], *, ledger: str = "") -> Iterator[None]:
+    """Serves in a thread, beside what works in this process. `wake`: wakes a lane, from any thread."""
+    with _opened(settings, where, wake, ledger) as (server, listener), _in_a_thread(server, listener, "web"):
+        yield
+
+
+@contextlib.contextmanager
+def _opened(
+    settings: Settings, where: Listen, wake: Callable[[str], object], ledger: str
+) -> Iterator[tuple[uvicorn.Server, socket.socket]]:
+    """The main port's server; the metrics are served meanwhile."""
+    web_ledger = WebLedger(lambda: open_ledger(settings.database_url))
+    with contextlib.ExitStack() as opened:
+        opened.callback(web_ledger.close)
+        listener = opened.enter_context(_listener(where.host, where.port, "--port"))
+        served = {address_of(where.host, where.port): SERVED}
+        if where.metrics_port is not None:
+            metrics = opened.enter_context(_listener(where.metrics_host, where.metrics_port, "--metrics-port"))
+            metrics_server = _server(make_metrics_app(web_ledger), where.metrics_host, where.metrics_port)
+            opened.enter_context(_in_a_thread(metrics_server, metrics, "metrics"))
+            served[address_of(where.metrics_host, where.metrics_port)] = {"/metrics": "counts, for Prometheus"}
+        announce(served, ledger)
+        addresses, link = _for_people(settings, where, web_ledger)
+        app = make_app(web_ledger, wake, settings, addresses=addresses, link=link, max_stall=where.max_stall)
+        how = server_of(app, port=where.port, host=where.host, trust_proxy=where.trust_proxy)
+        yield uvicorn.Server(how), listener
+
+
+def _server(app: FastAPI, host: str, port: int) -> uvicorn.Server:
+    return uvicorn.Server(server_of(app, port=port, host=host))
+
+
+@contextlib.contextmanager
+def _in_a_thread(server: uvicorn.Server, listener: socket.socket, name: str) -> Iterator[None]:
+    """Serves in a thread of its own: signals are the main thread's."""
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name=name)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def _listener(host: str, port: int, option: str) -> socket.socket:

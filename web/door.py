@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -12,16 +13,24 @@ from fastapi import Depends, Request
 from jobs.ledger import Ledger
 from jobs.ledger.access.values import NewLogEntry, Token
 from jobs.policy.access import Role
+from jobs.settings.model import Settings
+from web.kept_files import KeptFiles
 from web.tokens import TokenCheck
+from web.uploads import Uploads
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
     """Kept as `app.state.door`."""
 
     open: Callable[[], Ledger]  # opened once
     tokens: TokenCheck
     wake: Callable[[str], object]  # wakes a lane
+    settings: Settings
+    files: KeptFiles
+    uploads: Uploads
+    planners: Executor  # reads and records manifests
+    wake_runner: Callable[[], object]  # there is something to do for a batch of OpenAI's API
 
     @property
     def ledger(self) -> Ledger:
@@ -40,8 +49,13 @@ class Door:
 
     def wake_submits(self) -> None:
         """Workers look for rows that may be sent."""
-        for account in self.ledger.accounts.all():
-            self.wake(f"submit:{account.name}")
+        wake_submits(self.ledger, self.wake)
+
+
+def wake_submits(ledger: Ledger, wake: Callable[[str], object]) -> None:
+    """Workers look for rows that may be sent. `wake`: wakes a lane."""
+    for account in ledger.accounts.all():
+        wake(f"submit:{account.name}")
 
 
 def _door(request: Request) -> Door:

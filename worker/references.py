@@ -11,13 +11,14 @@ import hashlib
 import os
 import stat
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from jobs.errors import BadInput, StoreError
 from jobs.planning.references import LARGEST, LEGAL, LinksOnly, Reference
+from jobs.policy.access import is_below, readable
 from jobs.settings.proxies import NO_PROXIES, Proxies
 from providers.references import DATA_URI, as_file, file_name, is_link, is_object, words_of
 from worker.http.client import FetchError, Http
@@ -69,8 +70,15 @@ class Files:
     `unreadable`: by hash of the words, links that were looked at and did not work.
     """
 
-    def __init__(self, folder: Path | None, unreadable: Mapping[int, str] | None = None) -> None:
-        self._folder = folder
+    def __init__(
+        self,
+        folder: Path | None,
+        unreadable: Mapping[int, str] | None = None,
+        *,
+        reads: Sequence[str] | None = None,
+    ) -> None:
+        """`reads`: prefixes below which it may name objects; None: any."""
+        self._folder, self._reads = folder, reads
         self._unreadable = unreadable or {}
         self._known: OrderedDict[tuple[str, int, int], _Read] = OrderedDict()
         self._forgot = False
@@ -79,6 +87,8 @@ class Files:
         """As `jobs.planning.references.References` says."""
         if why := self._unreadable.get(hash(words)):
             raise ValueError(why)
+        if is_object(words) and self._reads is not None and not any(is_below(words, each) for each in self._reads):
+            raise ValueError(f"this token may read objects {readable(self._reads)}")
         if is_link(words) or is_object(words):
             return LinksOnly().find(words)
         read = self._look(self.path_of(words))

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.flow.options import Config, Json
+from cli.flow.options import Config, Json, Sandbox
 from cli.flow.session import note, show_json
 from jobs.errors import BadInput
 from providers.registry import PROVIDERS, base_url_variable, key_variable
+
+if TYPE_CHECKING:
+    from jobs.settings.model import Settings
+    from web.app import Listen
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Where it listens.")]
 Host = Annotated[str, typer.Option(help="The address it listens on. 0.0.0.0: every one of this machine.")]
@@ -32,6 +36,15 @@ HostNames = Annotated[
 TrustProxy = Annotated[
     str | None,
     typer.Option(metavar="ADDRESS", help="A proxy whose X-Forwarded headers are believed.", show_default=False),
+]
+Work = Annotated[bool, typer.Option("--work", help="Works batches and schedules too, in this process (SQLite).")]
+Stall = Annotated[
+    str | None,
+    typer.Option(
+        metavar="6h",
+        help="A batch of OpenAI's API that waits for a person for so long expires (default: at its window's end).",
+        show_default=False,
+    ),
 ]
 Scenario = Annotated[
     Path | None, typer.Option(metavar="FILE", help="What trouble to make; see docs/reference/sandbox.md.")
@@ -61,16 +74,19 @@ def serve(  # noqa: PLR0913  one parameter an option
     metrics_host: MetricsHost = None,
     host_name: HostNames = None,
     trust_proxy: TrustProxy = None,
+    work: Work = False,
+    max_stall: Stall = None,
     config: Config = None,
+    sandbox: Sandbox = False,
 ) -> int:
-    """The web server, until SIGTERM."""
-    from cli.flow.environment import ledger_line
-    from jobs.settings.sources import load_settings
+    """The web server, until SIGTERM. With --work the whole of Lightfast: batches and schedules are worked here too."""
+    from cli.flow.environment import ledger_line, settings_for
+    from cli.flow.settings import NOWHERE, read_settings
 
     if metrics_host is not None and metrics_port is None:
         raise BadInput("--metrics-host says where --metrics-port listens, which is not given: no metrics are served.")
-    settings = load_settings(config)
     import web.app
+    from worker.registration.options import read_duration, read_option
 
     where = web.app.Listen(
         port=port,
@@ -79,9 +95,28 @@ def serve(  # noqa: PLR0913  one parameter an option
         metrics_host=metrics_host or web.app.LOOPBACK,
         host_names=host_name or (),
         trust_proxy=trust_proxy,
+        max_stall=read_option("--max-stall", max_stall, read_duration, None),
     )
-    web.app.serve(settings, where, ledger=ledger_line(settings))
-    return 0
+    if not work:
+        settings = read_settings(config, sandbox_url=NOWHERE if sandbox else None)
+        web.app.serve(settings, where, ledger=ledger_line(settings))
+        return 0
+    with settings_for(config, sandbox=sandbox) as settings:
+        return _serve_and_work(settings, where)
+
+
+def _serve_and_work(settings: Settings, where: Listen) -> int:
+    import asyncio
+
+    from cli.flow.environment import ledger_line
+    from cli.flow.serving import held_ledger, work_for_all
+    from web.app import serving
+    from worker.runtime.telemetry import configure
+
+    with held_ledger(settings, "serve --work"):
+        configure(settings.log)
+        ledger = ledger_line(settings)
+        return asyncio.run(work_for_all(settings, lambda wake: serving(settings, where, wake, ledger=ledger)))
 
 
 def sandbox(*, port: Port = 8765, scenario: Scenario = None) -> int:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,7 +27,17 @@ from cli.flow.scheduling import (
     would_fail,
     would_make,
 )
-from cli.flow.session import LedgerSession, note, open_session, session_of, show, show_json
+from cli.flow.serving import at_work, held_ledger, work_for_all
+from cli.flow.session import (
+    LedgerSession,
+    note,
+    now_of,
+    open_session,
+    opened_or_made,
+    session_of,
+    show,
+    show_json,
+)
 from cli.flow.settings import NOWHERE, read_settings
 from cli.output.schedules import (
     AHEAD,
@@ -55,14 +64,10 @@ if TYPE_CHECKING:
     from jobs.ledger.schedules.values import Firing, InTheWay, NewSchedule, Schedule
     from jobs.settings.model import Settings
     from worker.registration.preflight import Preflight
-    from worker.runtime.shutdown import StopSignal
     from worker.scheduling.by_hand import FiredByHand
-    from worker.services import Services
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.", show_default=False)]
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}")
-#: Seconds between two sweeps where one process does everything: a time is seen so soon.
-SWEEP_EVERY = 2.0
 #: Seconds for which the list names times that nobody saw, after that was found.
 MISSED_SHOWN_FOR = 7 * 86_400.0
 
@@ -83,8 +88,8 @@ def add(options: ScheduleOptions) -> int:
             raise _there_is_one(new.name, sandbox=settings.is_sandbox)
         _look(options, settings, ledger, new)
         _agree(options, settings, new, "add")
-        with _opened(settings) as session:
-            if not session.ledger.schedules.add(new, _now(session)):
+        with opened_or_made(settings) as session:
+            if not session.ledger.schedules.add(new, now_of(session)):
                 raise _there_is_one(new.name, sandbox=settings.is_sandbox)
             _told(session, new.name, "add", json=options.json)
     return 0
@@ -107,7 +112,7 @@ def edit(options: EditOptions) -> int:
             _look(merge, settings, session.ledger, new)
         if asks_for_more(before, new):
             _agree(merge, settings, new, "edit")
-        session.ledger.schedules.edit(new, _now(session))
+        session.ledger.schedules.edit(new, now_of(session))
         _told(session, new.name, "edit", json=options.json)
     return 0
 
@@ -143,14 +148,6 @@ def _agree(options: ScheduleOptions, settings: Settings, new: NewSchedule, verb:
     confirm(question, yes=options.yes, sandbox=settings.is_sandbox, command=f"schedule {verb}")
 
 
-@contextlib.contextmanager
-def _opened(settings: Settings) -> Iterator[LedgerSession]:
-    from jobs.ledger import open_ledger
-
-    with contextlib.closing(open_ledger(settings.database_url)) as ledger:
-        yield LedgerSession(ledger, settings)
-
-
 # -- looking -------------------------------------------------------------------------------------------------------
 
 
@@ -158,9 +155,9 @@ def list_(*, json: Json = False, config: Config = None, sandbox: Sandbox = False
     """All schedules: when they come next, and how their last time went."""
     with open_session(config, sandbox=sandbox) as session:
         every = session.ledger.schedules.all()
-        found = session.ledger.schedules.newest(_now(session), with_charges=json)
+        found = session.ledger.schedules.newest(now_of(session), with_charges=json)
         newest = {one.id: _as_of_now(session, one, found[one.id]) for one in every if one.id in found}
-        missed = session.ledger.schedules.missed(_now(session) - MISSED_SHOWN_FOR)
+        missed = session.ledger.schedules.missed(now_of(session) - MISSED_SHOWN_FOR)
         if json:
             told = [
                 {**document(one, newest.get(one.id)), "missed": missed_document(missed.get(one.id))} for one in every
@@ -177,7 +174,7 @@ def show_one(name: Name, *, json: Json = False, config: Config = None, sandbox: 
     """One schedule: its next times, its history, and what the next one would pay."""
     settings = _settings(config, sandbox=sandbox)
     with session_of(settings) as session:
-        schedule, now = _find(session, name), _now(session)
+        schedule, now = _find(session, name), now_of(session)
         spent = session.ledger.schedules.spent_this_month(schedule.id, now)
         history = session.ledger.schedules.history(schedule.id, with_charges=True)
         # The older ones are told as they were told then, but for rows that were made since.
@@ -211,7 +208,7 @@ def _as_of_now(session: LedgerSession, schedule: Schedule, firing: Firing) -> Fi
     from worker.scheduling.following import OF_BUDGETS, waits_by_now
     from worker.scheduling.reading import problem_by_now
 
-    ledger, now = session.ledger, _now(session)
+    ledger, now = session.ledger, now_of(session)
     if firing.code not in OF_BUDGETS:
         return _helped(session, schedule, firing)
     if firing.state is FiringState.FAILED:
@@ -235,7 +232,7 @@ def _helped(session: LedgerSession, schedule: Schedule, firing: Firing) -> Firin
     batch = firing.batch or (schedule.name if schedule.into is Into.SAME else None)  # none: its manifest was as it was
     if firing.code != Reason.ROWS_NEED_YOU or not batch or session.ledger.batches.find(batch) is None:
         return firing
-    return as_it_is_now(firing, session.ledger.reports.progress(batch, _now(session)))
+    return as_it_is_now(firing, session.ledger.reports.progress(batch, now_of(session)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,7 +247,7 @@ class _Would:
 def _would_pay(session: LedgerSession, schedule: Schedule) -> _Would:
     from worker.scheduling.reading import left_to, told
 
-    left = left_to(schedule, session.ledger, _now(session))
+    left = left_to(schedule, session.ledger, now_of(session))
     try:
         with next_plan(session.settings, session.ledger, schedule, left) as preflight:
             line, style = would_make(preflight, schedule, left)
@@ -301,9 +298,9 @@ def _steer(name: str, verb: str, *, json: bool, config: Path | None, sandbox: bo
     with open_session(config, sandbox=sandbox) as session:
         _find(session, name)
         if verb == "pause":
-            session.ledger.schedules.pause(name, _now(session))
+            session.ledger.schedules.pause(name, now_of(session))
         else:
-            session.ledger.schedules.resume(name, _now(session))
+            session.ledger.schedules.resume(name, now_of(session))
         _told(session, name, verb, json=json)
     return 0
 
@@ -316,7 +313,7 @@ def remove(
 
     with open_session(config, sandbox=sandbox) as session:
         schedule = _find(session, name)
-        spent = session.ledger.schedules.spent_this_month(schedule.id, _now(session))
+        spent = session.ledger.schedules.spent_this_month(schedule.id, now_of(session))
         forgets = f" {money(spent)} of this month are no longer counted: one that is added anew has its whole month."
         told = forgets if spent else ""
         question = f"Remove the schedule {name} and its history? Its batches stay.{told}"
@@ -334,7 +331,7 @@ def remove(
 def run_now(name: Name, *, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
     """Fires it now, within its budgets. On SQLite it is worked here where nobody else works by the clock."""
     with open_session(config, sandbox=sandbox) as session:
-        schedule, at = _find(session, name), _now(session)
+        schedule, at = _find(session, name), now_of(session)
         if stop := session.ledger.emergency_stop.current():
             raise NeedsPerson(told_of_stop(stop, sandbox=session.settings.is_sandbox))
         is_heard = not session.ledger.is_sqlite or session.ledger.is_served()
@@ -487,56 +484,24 @@ def serve(*, config: Config = None, sandbox: Sandbox = False) -> int:
     from cli.flow.environment import settings_for
     from worker.runtime.telemetry import configure
 
-    with settings_for(config, sandbox=sandbox) as settings:
-        if settings.database_path is None:
-            raise BadInput("schedule serve is for one machine (SQLite); on PostgreSQL the workers do its work.")
-        with _opened(settings) as session, session.ledger.hold(time.time(), serves=True):
-            configure(settings.log)
-            every = session.ledger.schedules.all()
-            note(f"Working {count(len(every), 'schedule')} and every batch on record, until Ctrl-C.")
-            return asyncio.run(_serve(settings))
-
-
-async def _serve(settings: Settings) -> int:
-    from worker.local.serve import serve as work
-
-    async with _at_work(settings) as (services, stop):
-        await work(services, stop=stop)
-        return stop.exit_code
+    with settings_for(config, sandbox=sandbox) as settings, held_ledger(settings, "schedule serve") as session:
+        configure(settings.log)
+        every = session.ledger.schedules.all()
+        note(f"Working {count(len(every), 'schedule')} and every batch on record, until Ctrl-C.")
+        return asyncio.run(work_for_all(settings))
 
 
 async def _fire(settings: Settings, schedule: Schedule) -> tuple[int, FiredByHand]:
     from worker.local.serve import serve as work
     from worker.scheduling.by_hand import FiredByHand
 
-    async with _at_work(settings) as (services, stop):
+    async with at_work(settings) as (services, stop):
         by_hand = FiredByHand(services=services, schedule=schedule)
         await work(services, stop=stop, is_over=by_hand.is_over, of_schedule=schedule.id)
         return stop.exit_code, by_hand
 
 
-@contextlib.asynccontextmanager
-async def _at_work(settings: Settings) -> AsyncIterator[tuple[Services, StopSignal]]:
-    from worker.runtime.garbage import collect_rarely
-    from worker.runtime.shutdown import StopSignal
-    from worker.runtime.timings import Timings
-    from worker.services import build
-
-    services = build(settings, timings=Timings(sweep_every=SWEEP_EVERY))
-    collect_rarely()
-    stop = StopSignal()
-    try:
-        with stop.listening():
-            yield services, stop
-    finally:
-        await services.close()
-
-
 # -- what they share -----------------------------------------------------------------------------------------------
-
-
-def _now(session: LedgerSession) -> float:
-    return time.time() + session.ledger.clock_offset()
 
 
 def _settings(config: Path | None, *, sandbox: bool) -> Settings:
@@ -560,7 +525,7 @@ def _told(session: LedgerSession, name: str, verb: str, *, json: bool) -> None:
     note(f"{name}: {when}; it may spend {may_spend(schedule)}.")
     _say_who_works(session, [schedule])
     if json:
-        newest = session.ledger.schedules.newest(_now(session), with_charges=True).get(schedule.id)
+        newest = session.ledger.schedules.newest(now_of(session), with_charges=True).get(schedule.id)
         show_json({"command": f"schedule {verb}", **document(schedule, newest)})
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +9,7 @@ import typer
 
 from cli.command import CONTEXT, Command
 from cli.flow.options import Config, Json, Sandbox
-from cli.flow.session import LedgerSession, note, open_session, show, show_json
+from cli.flow.session import LedgerSession, note, now_of, open_session, opened_or_made, show, show_json
 from cli.flow.settings import NOWHERE, read_settings
 from cli.output.wording import aligned
 from jobs.errors import BadInput
@@ -22,7 +20,6 @@ from worker.runtime.who import who
 if TYPE_CHECKING:
     from jobs.ledger.access.values import LogEntry, NewToken, Token
     from jobs.policy.access import MadeToken
-    from jobs.settings.model import Settings
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The token's name: whoever has it.", show_default=False)]
 AsRole = Annotated[
@@ -60,8 +57,8 @@ def create(  # noqa: PLR0913  a command's options
     settings = read_settings(config, sandbox_url=NOWHERE if sandbox else None)
     made = make_token()
     new = _new_token(made, name, role, daily_budget=daily_budget, to=to, reads=tuple(read or ()))
-    with _made(settings) as session:
-        now = _now(session)
+    with opened_or_made(settings) as session:
+        now = now_of(session)
         if not session.ledger.access.add(new, now):
             raise BadInput(
                 f'There is, or was, a token called "{name}". The log names it, so a new one has another name.'
@@ -113,7 +110,7 @@ def _new_token(
 def list_(*, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
     """All tokens: their roles, what they hold of today, and when they were last used."""
     with open_session(config, sandbox=sandbox) as session:
-        now = _now(session)
+        now = now_of(session)
         every = session.ledger.access.all()
         held = {each.id: session.ledger.access.held_today(each, now) for each in every if each.daily_budget is not None}
     if json:
@@ -126,7 +123,7 @@ def list_(*, json: Json = False, config: Config = None, sandbox: Sandbox = False
 def revoke(name: Name, *, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
     """Ends a token at once. Its batches go on; the log keeps its name."""
     with open_session(config, sandbox=sandbox) as session:
-        now = _now(session)
+        now = now_of(session)
         token = session.ledger.access.revoke(name, now)
         if token is None:
             raise BadInput(f'There is no token called "{name}": `lightfast token list` names them.')
@@ -216,24 +213,11 @@ def _entry_document(entry: LogEntry) -> dict[str, Any]:
 # -- the ledger ----------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _made(settings: Settings) -> Iterator[LedgerSession]:
-    """The ledger; made where there is none, since a token may come before the first batch."""
-    from jobs.ledger import open_ledger
-
-    with contextlib.closing(open_ledger(settings.database_url)) as ledger:
-        yield LedgerSession(ledger, settings)
-
-
-def _now(session: LedgerSession) -> float:
-    return time.time() + session.ledger.clock_offset()
-
-
 def _note(session: LedgerSession, action: str, subject: str, detail: dict[str, Any] | None = None) -> None:
     from jobs.ledger.access.values import NewLogEntry
 
     entry = NewLogEntry(who=who(), action=action, subject=subject, detail=detail)
-    session.ledger.access.note(entry, _now(session))
+    session.ledger.access.note(entry, now_of(session))
 
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)

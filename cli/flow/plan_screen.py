@@ -16,13 +16,12 @@ from cli.output import wording
 from cli.output.retries import held, helps
 from jobs import formatting
 from jobs.command_lines import command
-from jobs.planning.problems import Cause
 from jobs.planning.survey import RouteGroup, RouteLine, Survey
 from jobs.planning.variations import made_of
 from jobs.results import sentences
 from jobs.results.account_words import is_paused, state_of
-from jobs.results.documents import stop_document
 from jobs.states import BatchState, JobState
+from worker.registration.plan_document import plan_document
 from worker.runtime.limits import budget_of
 
 if TYPE_CHECKING:
@@ -282,84 +281,13 @@ def _cut(problem: str) -> str:
 
 
 def document(preflight: Preflight, probed: Probed | None) -> dict[str, object]:
-    """The plan for programs."""
-    seen = preflight.seen
+    """The plan for programs, and what only a person at this machine needs."""
+    told = plan_document(preflight)
+    told["again"]["instead"] = [way.command for way in overlap_screen.ways(preflight)]
     return {
         "command": "plan",
-        "manifest": seen.manifest,
-        "read_as": preflight.manifest.looks,
-        "batch": preflight.name,
-        "batch_is_new": preflight.batch is None,
-        "batch_state": preflight.batch.state.value if preflight.batch else None,
-        "dest": preflight.dest or None,
+        **told,
         "bucket_probed": probed is not None,
         "ledger": ledger_line(preflight.settings).removesuffix(" (new)"),
         "ledger_is_new": preflight.ledger is None,
-        "rows": {
-            "all": seen.rows,
-            "new": seen.new,
-            "changed": seen.changed,
-            "done": seen.done,
-            "open": seen.open,
-            "ended": seen.ended,
-            "skipped": seen.skipped,
-            "bad": seen.bad,
-            "empty": seen.empty,
-            "with_local_files": seen.files,
-            "of_manifest": seen.variations.rows if seen.variations else seen.rows,
-            "dedup_left_out": seen.variations.repeated if seen.variations else 0,
-            "not_in_sample": seen.variations.not_sampled if seen.variations else 0,
-        },
-        "samples": [{"line": each.line, "key": each.key, "prompt": each.prompt} for each in seen.samples],
-        "routes": [_route_document(line) for line in seen.routes],
-        "images": seen.images,
-        "usd": formatting.usd(seen.money),
-        "usd_at_most": formatting.usd(seen.aside),
-        "unpriced_images": seen.unpriced,
-        "seconds": round(seen.seconds, 1),
-        "seconds_may_be_less": seen.may_be_less,
-        "bad": [
-            {"line": each.line, "key": each.key, "column": each.column, "value": each.value, "legal": each.legal}
-            for each in seen.problems
-        ],
-        "bad_causes": [_cause_document(each) for each in seen.causes],
-        "look_at": [_cause_document(each) for each in seen.doubts],
-        "hints": list(seen.hints),
-        **overlap_screen.document(preflight),
-        "reasons": preflight.reasons,
-        "stopped": stop_document(stop)
-        if (stop := preflight.ledger and preflight.ledger.emergency_stop.current())
-        else None,
-    }
-
-
-def _cause_document(cause: Cause) -> dict[str, object]:
-    return {
-        "rows": cause.rows,
-        "lines": [row.line for row in (cause.first, *cause.also)],
-        "column": cause.first.column,
-        "value": cause.first.value,
-        "legal": cause.first.legal,
-    }
-
-
-def _route_document(line: RouteLine) -> dict[str, object]:
-    return {
-        "provider": line.provider,
-        "model": line.model,
-        "provider_model": line.provider_model,
-        "ratio": line.ratio,
-        "resolution": line.resolution,
-        "width": line.pixels[0] if line.pixels else None,
-        "height": line.pixels[1] if line.pixels else None,
-        "images": line.images,
-        "usd_each": formatting.usd(line.price),
-        "usd": formatting.usd(line.money),
-        "price_is_yours": line.price_is_yours,
-        "route_mode": line.mode,
-        "assumed": line.assumed or None,
-        "usd_at_most": None if line.price is None else formatting.usd(line.aside),
-        "seconds": round(line.seconds, 1),
-        "seconds_may_be_less": line.may_be_less,
-        "bound_by": line.bound_by,
     }

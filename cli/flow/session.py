@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -59,6 +60,20 @@ def session_of(settings: Settings) -> Iterator[LedgerSession]:
         yield LedgerSession(ledger, settings)
     finally:
         ledger.close()
+
+
+@contextmanager
+def opened_or_made(settings: Settings) -> Iterator[LedgerSession]:
+    """The ledger; made where there is none, by what may come before the first batch."""
+    from jobs.ledger import open_ledger
+
+    with closing(open_ledger(settings.database_url)) as ledger:
+        yield LedgerSession(ledger, settings)
+
+
+def now_of(session: LedgerSession) -> float:
+    """Seconds since 1970 by the ledger's clock."""
+    return time.time() + session.ledger.clock_offset()
 
 
 def _opened_archive(address: str) -> Archive:

@@ -25,6 +25,7 @@ from jobs.ledger.database.durability import remarks
 from jobs.ledger.database.send_journal import SendJournal
 from jobs.ledger.facts import leases
 from jobs.ledger.facts.verbs import FactVerbs
+from jobs.ledger.openai.verbs import OpenAIBatchVerbs, OpenAIFileVerbs
 from jobs.ledger.pruning.verbs import PruningVerbs
 from jobs.ledger.reports.verbs import ReportVerbs
 from jobs.ledger.schedules import firings
@@ -62,6 +63,8 @@ class Ledger:
         self.schedules = ScheduleVerbs(database)
         self.pruning = PruningVerbs(database)
         self.access = AccessVerbs(database, secret)
+        self.openai_files = OpenAIFileVerbs(database)
+        self.openai_batches = OpenAIBatchVerbs(database)
 
     def close(self) -> None:
         """Closes every connection."""

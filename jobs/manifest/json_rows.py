@@ -66,6 +66,10 @@ class JsonShape:
         return named if self.is_openai else shape
 
 
+#: A file of requests to OpenAI's Batch API.
+REQUESTS = JsonShape(layout=JsonLayout.LINES, is_openai=True)
+
+
 @dataclass(frozen=True, slots=True)
 class _Broken:
     """A line that is no JSON."""
@@ -76,10 +80,15 @@ class _Broken:
 # -- rows ----------------------------------------------------------------------------------------------------------
 
 
-def json_rows(file: TextFile, shape: JsonShape, repeated: dict[str, tuple[str, ...]] | None = None) -> Iterator[RawRow]:
-    """One pass over the file. `repeated`: takes in the names that several items of one row share, and their own."""
+def json_rows(
+    file: TextFile, shape: JsonShape, repeated: dict[str, tuple[str, ...]] | None = None, endpoint: str = ""
+) -> Iterator[RawRow]:
+    """One pass over the file. `repeated`: takes in the names that several items of one row share, and their own.
+
+    `endpoint`: of OpenAI's API, to which each line is a request.
+    """
     repeated = {} if repeated is None else repeated
-    read = openai_row if shape.is_openai else partial(_json_row, repeated)
+    read = partial(openai_row, endpoint=endpoint) if shape.is_openai else partial(_json_row, repeated)
     values = _lines(file) if shape.layout is JsonLayout.LINES else _values(file, shape)
     for position, (line, value) in enumerate(values):
         at = line if shape.has_lines else position + 1

@@ -35,14 +35,17 @@ def is_openai_line(values: Mapping[str, object]) -> bool:
     return isinstance(values.get("body"), dict) or ({"method", "url"} <= values.keys() and "prompt" not in values)
 
 
-def openai_row(position: int, line: int, values: Mapping[str, object]) -> RawRow:
-    """The row that a line asks for, or what is wrong with it. Null says nothing, as everywhere in OpenAI's API."""
+def openai_row(position: int, line: int, values: Mapping[str, object], *, endpoint: str = "") -> RawRow:
+    """The row that a line asks for, or what is wrong with it. Null says nothing, as everywhere in OpenAI's API.
+
+    `endpoint`: the one that every line has to ask for; "": each may ask for another.
+    """
     own = {name: value for name, value in values.items() if not name.startswith(OWN_PREFIX)}
     cells = {name: as_text(value) for name, value in own.items()}
     fields = {name: text for name, text in cells.items() if name not in KNOWN_COLUMNS}
     fields["key"] = cells.get("custom_id", "")
     body = values.get("body")
-    wrong = tuple(_wrong_request(values))
+    wrong = (*_wrong_request(values), *(_not_of(endpoint, values) if endpoint else ()))
     if wrong or not isinstance(body, dict):
         return RawRow(position, line, cells, fields, wrong=wrong, typed=own)
     said = {name: value for name, value in body.items() if value is not None}
@@ -65,6 +68,15 @@ def _wrong_request(values: Mapping[str, object]) -> Iterator[Cell]:
         yield Cell("url", as_text(url), f"only images are made: /v1{_GENERATIONS} or /v1{_EDITS}")
     if not isinstance(body, dict):
         yield Cell("body", as_text(body), 'an object such as {"model": "gpt-image-2", "prompt": "…"}')
+
+
+def _not_of(endpoint: str, values: Mapping[str, object]) -> Iterator[Cell]:
+    """What keeps a line from being a request of a batch to this endpoint."""
+    custom_id = values.get("custom_id")
+    if not isinstance(custom_id, str) or not custom_id.strip():
+        yield Cell("custom_id", as_text(custom_id), "a text that no other line has")
+    if _path(values) != endpoint:
+        yield Cell("url", as_text(values.get("url")), f"the batch's endpoint, {endpoint}")
 
 
 def _path(values: Mapping[str, object]) -> str:

@@ -23,7 +23,7 @@ from jobs.errors import BadInput
 from jobs.manifest.csv_layout import find_layout
 from jobs.manifest.csv_rows import csv_rows
 from jobs.manifest.encodings import encoding_of
-from jobs.manifest.json_rows import json_rows, json_shape
+from jobs.manifest.json_rows import REQUESTS, json_rows, json_shape
 from jobs.manifest.kinds import FileKind, kind_of
 from jobs.manifest.names import clean_name
 from jobs.manifest.nested import MISSING, dotted_names, reach
@@ -54,6 +54,7 @@ class ReadOptions:
     text: bool = False  # each line is a prompt
     sheet: str | None = None  # of a workbook; None: the first with rows
     names: frozenset[str] = frozenset()  # columns that the user names, by which delimiter and header are found
+    endpoint: str = ""  # of OpenAI's API: each line is a request to it; "": as the file says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +151,9 @@ def open_manifest(path: Path, *, name: str, options: ReadOptions) -> Manifest:
     file = TextFile(path=path, name=name, encoding=encoding_of(path, name, options.encoding))
     if options.text:
         return _text_manifest(file)
-    return _json_manifest(file, options.names) if _is_json(file) else _csv_manifest(file, options)
+    if options.endpoint or _is_json(file):
+        return _json_manifest(file, options.names, options.endpoint)
+    return _csv_manifest(file, options)
 
 
 def _check_options(kind: FileKind, name: str, options: ReadOptions) -> None:
@@ -180,9 +183,9 @@ def _is_json(file: TextFile) -> bool:
     return start.startswith("{") or _JSON_LIST.match(start) is not None
 
 
-def _json_manifest(file: TextFile, wanted: Collection[str]) -> Manifest:
+def _json_manifest(file: TextFile, wanted: Collection[str], endpoint: str) -> Manifest:
     is_lines = file.name.lower().removesuffix(".gz").endswith(_JSON_LINES)
-    shape = json_shape(file, is_lines=is_lines, wanted=wanted)
+    shape = REQUESTS if endpoint else json_shape(file, is_lines=is_lines, wanted=wanted)
     repeated: dict[str, tuple[str, ...]] = {}
     manifest = Manifest(
         path=file.path,
@@ -191,11 +194,11 @@ def _json_manifest(file: TextFile, wanted: Collection[str]) -> Manifest:
         looks=_looks(shape.looks, file),
         unit="line" if shape.has_lines else "item",
         repeated=repeated,
-        _read=partial(json_rows, file, shape, repeated),
+        _read=partial(json_rows, file, shape, repeated, endpoint),
         _columns={},
     )
     wrong = [row for row in itertools.islice(manifest.rows(), SCANNED_ROWS) if row.wrong]
-    if wrong and not manifest.columns:
+    if wrong and not manifest.columns and not endpoint:
         raise BadInput(f"{file.name}, {manifest.unit} {wrong[0].line}: {wrong[0].wrong[0].legal}.")
     return manifest
 

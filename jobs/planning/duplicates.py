@@ -88,7 +88,7 @@ def _invalid_twin(planned: Planned, *, column: str, value: str, first: str, unit
     row = planned.row
     helps = (why_no_key(value) if column == "key" else None) or _HELPS[column]
     legal = f"{first} has the same {column}; {helps}"
-    problem = RowProblem(line=row.line, key=row.key, column=column, value=value, legal=legal, unit=unit)
+    problem = RowProblem(line=row.line, key=row.key, column=column, value=value, legal=legal, unit=unit, is_repeat=True)
     bare = Row(
         position=row.position,
         line=row.line,

@@ -76,6 +76,7 @@ class Intake:
     references: References | None = None  # reads local files; None: there are only links
     variations: Variations = field(default_factory=Variations)  # what becomes of the manifest's rows first
     planned: PlannedRows | None = None  # keeps what `survey` plans for `record`; None: that plans again
+    of_token: int | None = None  # it knows of that token's batches alone, and reuses theirs; None: of all
 
 
 def survey(
@@ -103,7 +104,7 @@ def survey(
 def made_in(other: Ledger, intake: Intake, seen: Survey) -> Overlap:
     """What of the manifest, as it was surveyed for a new batch, another ledger has made. Another pass; only reads."""
     # Nothing is taken from another ledger, and what is recorded here is what was counted against this one.
-    there = replace(intake, ledger=other, reuse=None, planned=None)
+    there = replace(intake, ledger=other, reuse=None, planned=None, of_token=None)
     count = _count(there, _planner(there), None, seen.twins.afresh(), None)
     return count.before.outcome(count.keys)
 
@@ -145,7 +146,8 @@ def record(  # noqa: PLR0913  what was surveyed, and for whom it is recorded
         raise BadInput(f"{intake.manifest.name}, {seen.problems[0]}")
     rows = _rows_to_record(intake, seen, progress or (lambda _: None))
     redo, keep = intake.changed == "redo", intake.changed == "keep"
-    wish = ReuseOptions(how=intake.reuse, at_least=seen.again.reused) if intake.reuse else None
+    counted_on = seen.again.reused
+    wish = ReuseOptions(how=intake.reuse, at_least=counted_on, of_token=intake.of_token) if intake.reuse else None
     try:
         return intake.ledger.batches.record_manifest(
             new,
@@ -252,6 +254,7 @@ def _count(
         ledger=intake.ledger,
         batch_id=batch.id if batch else None,
         sandbox=intake.sandbox,
+        of_token=intake.of_token,
         reuse=intake.reuse is not None,
         append=intake.append,
     )

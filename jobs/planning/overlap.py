@@ -120,6 +120,7 @@ class Comparison:
     ledger: Ledger | None
     batch_id: int | None
     sandbox: bool
+    of_token: int | None = None  # only batches of that token are looked into; None: all
     reuse: bool = False
     append: bool = False
     to_pay: int = 0
@@ -143,7 +144,9 @@ class Comparison:
 
     def _find(self, hashes: Sequence[str]) -> list[ReuseSource]:
         return (
-            self.ledger.batches.reuse_sources(hashes, besides=self.batch_id, sandbox=self.sandbox)
+            self.ledger.batches.reuse_sources(
+                hashes, besides=self.batch_id, sandbox=self.sandbox, of_token=self.of_token
+            )
             if self.ledger
             else []
         )
@@ -193,7 +196,10 @@ class Comparison:
         unknown = sorted(each for each in hashes if each not in self._answers)
         self._answers.update({each: [] for each in unknown})
         if unknown:
-            for made in ledger.batches.made_elsewhere(unknown, besides=self.batch_id, sandbox=self.sandbox):
+            found = ledger.batches.made_elsewhere(
+                unknown, besides=self.batch_id, sandbox=self.sandbox, of_token=self.of_token
+            )
+            for made in found:
                 self._answers[made.request_hash].append(made)
         while len(self._answers) > KEPT:
             self._answers.popitem(last=False)

@@ -28,6 +28,7 @@ class RowProblem:
     value: str
     legal: str
     unit: str = "line"  # what `line` counts: "line", "row" of a sheet, "item" of a list
+    is_repeat: bool = False  # an earlier row has the same value
 
     def __str__(self) -> str:
         """An option that no row can be made with is said once, without its rows."""

@@ -11,7 +11,9 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from pydantic import SecretStr
 
@@ -39,6 +41,22 @@ class MadeToken:
     secret: SecretStr
     prefix: str
     digest: str
+
+
+def is_below(address: str, prefix: str) -> bool:
+    """Whether the address of an object, or a destination, is `prefix` or lies below it.
+
+    Whole names count: s3://shop/catalog-2 is not below s3://shop/catalog. An address with names that some store may
+    take for a step upwards lies below nothing.
+    """
+    above = prefix.rstrip("/")
+    names = unquote(unquote(address)).replace("\\", "/").partition("://")[2 if "://" in address else 0].split("/")
+    return not {".", ".."} & set(names) and (address.rstrip("/") == above or address.startswith(f"{above}/"))
+
+
+def readable(reads: Sequence[str]) -> str:
+    """Which objects a producer's manifests may name, in words that follow "may read objects"."""
+    return f"only below {' and '.join(reads)}" if reads else "nowhere: it has no --read"
 
 
 def make_token() -> MadeToken:

@@ -85,6 +85,7 @@ class Storage(BaseModel):
     to: str = ""
     public_url: str = ""
     archive: str = ""  # where `prune` writes archives; "": below each batch's own destination
+    files: str = ""  # of programs, by OpenAI's API; "": beside an SQLite ledger, else below `to`
 
     @field_validator("public_url")
     @classmethod

@@ -27,7 +27,7 @@ from jobs.states import TroubleKind
 from sandbox.servers import free_port
 from tests.support import stocked_ledger
 from tests.support.patience import AT_LAST, until
-from web.app import SERVED, WebLedger, announce, make_app, make_metrics_app, serve
+from web.app import SERVED, Listen, WebLedger, announce, make_app, make_metrics_app, serve
 
 
 @contextlib.contextmanager
@@ -179,7 +179,7 @@ def test_not_ready_on_a_schema_of_another_version():
     assert (answer.status_code, answer.text) == (503, "not ready: WrongSchema\n")
 
 
-@pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/", "/admin"])
+@pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/admin"])
 def test_nothing_else_is_served(sqlite_ledger_url, path):
     with opened(sqlite_ledger_url) as client:
         assert client.get(path).status_code == 404
@@ -217,7 +217,7 @@ def started(settings, **options):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("web.app.uvicorn.Server", Server)
         patched.setattr("web.app.emit", lambda _name, *, address, **_: said.append(address))
-        thread = threading.Thread(target=serve, args=(settings,), kwargs=options)
+        thread = threading.Thread(target=serve, args=(settings, Listen(**options)))
         thread.start()
         count = 1 + ("metrics_port" in options)
         until(lambda: len(said) == count and [one.started for one in servers] == [True] * count)
@@ -263,9 +263,9 @@ def test_a_port_that_is_taken_is_said_plainly(sqlite_ledger_url):
         taken = f"cannot listen on 127.0.0.1 port {port}: address already in use."
 
         with pytest.raises(LightfastError, match=f"{taken} --port"):
-            serve(settings, port=port)
+            serve(settings, Listen(port=port))
         with pytest.raises(LightfastError, match=f"{taken} --metrics-port"):
-            serve(settings, port=free_port(), metrics_port=port)
+            serve(settings, Listen(port=free_port(), metrics_port=port))
 
 
 def test_doctor_minds_no_loose_database_where_the_ledger_is_a_sandboxes(postgres_url):

@@ -21,10 +21,19 @@ class Asker:
         return {"Authorization": f"Bearer {self.text}"}
 
 
-def make(ledger: Ledger, name: str, role: Role, *, budget: int = 1_000_000, at: float = 1.0) -> Asker:
+def make(
+    ledger: Ledger,
+    name: str,
+    role: Role,
+    *,
+    budget: int = 1_000_000,
+    at: float = 1.0,
+    to: str = "s3://bucket/catalog",
+    reads: tuple[str, ...] = (),
+) -> Asker:
     """Puts a token on record."""
     made = make_token()
-    limits = {"daily_budget": budget, "writes_to": "s3://bucket/catalog"} if role is Role.PRODUCER else {}
+    limits = {"daily_budget": budget, "writes_to": to, "reads": reads} if role is Role.PRODUCER else {}
     assert ledger.access.add(NewToken(name=name, role=role, prefix=made.prefix, digest=made.digest, **limits), at)
     text = made.secret.get_secret_value()
     token = ledger.access.holder(text)

@@ -20,6 +20,7 @@ from jobs.results.conditions import ON_YOUR_WORD
 from jobs.results.documents import progress_document, read_figures
 from jobs.states import BatchState, JobState
 from web.door import Door, TheDoor, WhoMakes, WhoSees
+from web.idempotency import IdempotentRoute
 from worker.registration.stored_images import demand_folder
 
 #: Batches of a page, and the most that may be asked for.
@@ -32,7 +33,7 @@ Document = dict[str, Any]
 After = Annotated[str, Query(description="`next` of the page before.")]
 Limit = Annotated[int, Query(ge=1, le=MOST, description="Batches of a page.")]
 
-routes = APIRouter(prefix="/api/v1/batches", tags=["batches"])
+routes = APIRouter(prefix="/api/v1/batches", tags=["batches"], route_class=IdempotentRoute)
 
 
 @routes.get("")
@@ -47,7 +48,7 @@ def list_batches(door: TheDoor, token: WhoSees, after: After = "", limit: Limit 
 @routes.get("/{batch}")
 def get_batch(door: TheDoor, token: WhoSees, batch: str) -> Document:
     """One batch with its counts, as `lightfast status BATCH --json` tells it."""
-    return _told(door, _own(door, batch, token))
+    return told(door, _own(door, batch, token).name)
 
 
 @routes.post("/{batch}/pause")
@@ -106,12 +107,13 @@ def _demand_bought_once(door: Door, batch: Batch) -> None:
 def _done(door: Door, batch: Batch, token: Token, action: str) -> Document:
     door.note(token, action, batch.name)
     door.wake_submits()
-    return _told(door, batch)
+    return told(door, batch.name)
 
 
-def _told(door: Door, batch: Batch) -> Document:
+def told(door: Door, batch: str) -> Document:
+    """A batch with its counts."""
     now = door.now
-    return progress_document(read_figures(door.ledger, door.ledger.reports.progress(batch.name, now), now))
+    return progress_document(read_figures(door.ledger, door.ledger.reports.progress(batch, now), now))
 
 
 def _summary(batch: Batch) -> Document:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
+from fastapi import Request
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 #: Connections at once; each holds up to 200 kB while a body or an answer is on its way.
@@ -14,6 +16,10 @@ PATIENCE = 10.0
 ANSWER_TURNS = 6
 #: Bytes that one request may send, what is not read of it included.
 MOST_BYTES = 16 * 1024 * 1024
+#: Under this name a request's scope has the connection that it came by.
+CONNECTION = "lightfast.connection"
+#: Bytes a second that an upload has to bring on average.
+SLOWEST = 4096
 
 
 class LimitedConnection(H11Protocol):
@@ -22,6 +28,9 @@ class LimitedConnection(H11Protocol):
     since = 0.0  # loop time at which it began to wait for a request
     _turns = 0
     _bytes = 0
+    _most = MOST_BYTES
+    _is_upload = _is_long = False
+    _unread = 0  # bytes of the answer that wait for who asked, when that was last looked at
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -41,10 +50,20 @@ class LimitedConnection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes have come in."""
         self._bytes += len(data)
-        if self._bytes > MOST_BYTES:
+        if self._bytes > self._most:
             self.leave()
-        else:
-            super().data_received(data)
+            return
+        super().data_received(data)
+        if self.scope is not None:  # the request is answered by a task, which has not begun yet
+            cast("dict[str, object]", self.scope).setdefault("extensions", {CONNECTION: self})
+
+    def take_upload(self, most: int) -> None:
+        """The request that is coming in may have so many bytes, and as long as they come by `SLOWEST`."""
+        self._most, self._is_upload = most, True
+
+    def take_long_answer(self) -> None:
+        """The answer may take any time, as long as who asked takes what is sent."""
+        self._is_long = True
 
     def on_response_complete(self) -> None:
         """The answer is complete; the time for the next request begins."""
@@ -63,13 +82,35 @@ class LimitedConnection(H11Protocol):
 
     def _begin(self) -> None:
         self.since, self._turns, self._bytes = self.loop.time(), 0, 0
+        self._most, self._unread = MOST_BYTES, 0
+        self._is_upload = self._is_long = False
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self.loop.call_later(PATIENCE, self._lose_patience)
 
     def _lose_patience(self) -> None:
         self._turns += 1
-        if not self.is_served or self._turns >= ANSWER_TURNS:
+        comes_in = self._is_upload and self.cycle is not None and self.cycle.more_body
+        if comes_in and self._bytes >= self._turns * PATIENCE * SLOWEST:
+            self._timer = self.loop.call_later(PATIENCE, self._lose_patience)
+        elif comes_in or not self.is_served or self._waits_in_vain():
             self.leave()
         else:
             self._timer = self.loop.call_later(PATIENCE, self._lose_patience)
+
+    def _waits_in_vain(self) -> bool:
+        """Whether the answer takes too long; a long one, whether nothing of it was taken since the last look."""
+        before, self._unread = self._unread, self.transport.get_write_buffer_size()
+        return 0 < before <= self._unread if self._is_long else self._turns >= ANSWER_TURNS
+
+
+def connection_of(request: Request) -> LimitedConnection | None:
+    """The connection that a request came by; None: not one of ours, as in tests without a server."""
+    found = request.scope.get("extensions", {}).get(CONNECTION)
+    return found if isinstance(found, LimitedConnection) else None
+
+
+def take_long_answer(request: Request) -> None:
+    """The answer to this request may take any time, as long as who asked takes what is sent: events, long files."""
+    if (connection := connection_of(request)) is not None:
+        connection.take_long_answer()

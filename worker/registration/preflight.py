@@ -238,6 +238,19 @@ class Preflight:
                 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What is known and named in a manifest that somebody else has sent."""
+
+    of_token: int | None = None  # only batches of that token are known to it; None: all
+    reads: tuple[str, ...] | None = None  # prefixes below which it may name objects; None: any
+    endpoint: str = ""  # of OpenAI's API: each line is a request to it; "": as the file says
+
+
+#: Of who could as well type the command.
+EVERYTHING = Scope()
+
+
 @contextlib.contextmanager
 def take(  # noqa: PLR0913  what is asked, who asks, and what is known already
     options: BatchOptions,
@@ -249,11 +262,14 @@ def take(  # noqa: PLR0913  what is asked, who asks, and what is known already
     known: Ledger | None = None,
     seen: SourceState | None = None,
     keeps_rows: bool = False,
+    uploaded: ManifestSource | None = None,
+    scope: Scope = EVERYTHING,
 ) -> Iterator[Preflight]:
     """Reads the whole manifest against the ledger. Spends and writes nothing.
 
     `attended`: a person sees and can answer. `known`: the settings' ledger, where it is open already. `seen`: how the
     manifest was, where one that has not changed need not be read. `keeps_rows`: in a temporary file, to be recorded.
+    `uploaded`: the manifest, where it is not what the options name. `scope`: what it may name.
 
     Raises:
         BadInput: Options that are wrong, or a manifest that cannot be read.
@@ -267,12 +283,16 @@ def take(  # noqa: PLR0913  what is asked, who asks, and what is known already
             options.vary, repeat=options.repeat, sample=options.sample, seed=options.seed, dedup=options.dedup
         )
     )
-    source_of = local_source(
-        options.manifest,
-        allow_private_hosts=settings.allow_private_hosts,
-        proxies=settings.proxies,
-        seen=seen,
-        tell=rows_read,
+    source_of = (
+        contextlib.nullcontext(uploaded)
+        if uploaded
+        else local_source(
+            options.manifest,
+            allow_private_hosts=settings.allow_private_hosts,
+            proxies=settings.proxies,
+            seen=seen,
+            tell=rows_read,
+        )
     )
     with (
         source_of as source,
@@ -286,11 +306,12 @@ def take(  # noqa: PLR0913  what is asked, who asks, and what is known already
             text=options.text,
             sheet=options.sheet or None,
             names=_named_columns(options),
+            endpoint=scope.endpoint,
         )
         manifest = variations.on(open_manifest(source.path, name=source.name, options=shape))
         batch = ledger.batches.find(name) if ledger else None
         dest, path = _bound(options, settings, batch)
-        files = Files(source.folder)
+        files = Files(source.folder, reads=scope.reads)
         intake = Intake(
             manifest=manifest,
             options=_plan_options(options, settings, name, dest, path),
@@ -304,9 +325,10 @@ def take(  # noqa: PLR0913  what is asked, who asks, and what is known already
             references=files,
             variations=variations,
             planned=planned_rows,
+            of_token=scope.of_token,
         )
         if options.check_urls:
-            files = Files(source.folder, _look_at_references(intake, settings, links_seen))
+            files = Files(source.folder, _look_at_references(intake, settings, links_seen), reads=scope.reads)
             intake = replace(intake, references=files)
         surveyed = _surveyed(options, intake, batch, limits_of(settings), rows_read)
         yield Preflight(
@@ -323,7 +345,9 @@ def take(  # noqa: PLR0913  what is asked, who asks, and what is known already
             path=path,
             files=files,
             source=source,
-            beside=None if batch else _ledger_beside(options, settings, source.folder, dest, intake, surveyed),
+            beside=None
+            if batch or uploaded
+            else _ledger_beside(options, settings, source.folder, dest, intake, surveyed),
         )
 
 

@@ -65,16 +65,18 @@ def _holds(row: Any) -> int:
     return int(max(row.amount, spent) if row.is_open else spent)  # tries that fail may cost more than was estimated
 
 
+def goes_on(batch_id: Any) -> Any:
+    """Whether something of a batch may still be sent by itself, or is on its way. `batches` is in the question."""
+    waits = and_(jobs.c.state == literal_column("'ready'"), batches.c.state != BatchState.CANCELLED.value)
+    return exists().where(jobs.c.batch_id == batch_id, or_(waits, jobs.c.state == literal_column("'working'")))
+
+
 def _held() -> Any:
     later = token_holds.alias()
     next_before = (
         select(func.min(later.c.spent_before))
         .where(later.c.batch_id == token_holds.c.batch_id, later.c.id > token_holds.c.id)
         .scalar_subquery()
-    )
-    waits = and_(jobs.c.state == literal_column("'ready'"), batches.c.state != BatchState.CANCELLED.value)
-    to_be_made = exists().where(
-        jobs.c.batch_id == token_holds.c.batch_id, or_(waits, jobs.c.state == literal_column("'working'"))
     )
     return (
         select(
@@ -83,7 +85,7 @@ def _held() -> Any:
             batches.c.charged,
             batches.c.reserved,
             next_before.label("next_before"),
-            to_be_made.label("is_open"),
+            goes_on(token_holds.c.batch_id).label("is_open"),
         )
         .select_from(token_holds.join(batches, batches.c.id == token_holds.c.batch_id))
         .where(token_holds.c.token_id == bindparam("of_token"), token_holds.c.day == bindparam("of_day"))

@@ -45,6 +45,7 @@ class Acceptance:
 
     token_id: int
     amount: int | None  # micro-dollars; None: nothing is held, as for an operator
+    request_id: int | None = None  # of the batch of OpenAI's API that it makes
 
 
 class OverDailyBudget(Exception):
@@ -84,3 +85,12 @@ class LogEntry:
     action: str
     subject: str | None
     detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptAnswer:
+    """What a request that may come again was answered."""
+
+    fingerprint: str  # of the request
+    status: int
+    body: str  # JSON

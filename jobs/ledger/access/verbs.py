@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-from jobs.ledger.access import holds, log, tokens
-from jobs.ledger.access.values import LogEntry, NewLogEntry, NewToken, Token
+from jobs.ledger.access import answers, holds, log, tokens
+from jobs.ledger.access.values import KeptAnswer, LogEntry, NewLogEntry, NewToken, Token
 from jobs.ledger.accounts.daily_budgets import day_of
 from jobs.ledger.database.engine import Database
 from jobs.policy.access import VISIBLE, is_same, is_token
@@ -68,3 +68,11 @@ class AccessVerbs:
     def log(self, most: int, before: int | None = None) -> list[LogEntry]:
         """Who did what, the newest first; `before`: older than the entry of that id."""
         return self._database.read(log.newest, most, before)
+
+    def answer_to(self, token: Token, key: str) -> KeptAnswer | None:
+        """What the request with this Idempotency-Key was answered; None: there was none."""
+        return self._database.read(answers.find, token.id, key)
+
+    def keep_answer(self, token: Token, key: str, answer: KeptAnswer, now: float) -> None:
+        """A request with this Idempotency-Key that comes again is answered so; the first answer stays."""
+        self._database.write(answers.keep, token.id, key, answer, now)

@@ -9,8 +9,8 @@ from sqlalchemy import Connection, Integer, Select, bindparam, case, exists, fun
 
 from jobs.ledger.batches.batches import first_number
 from jobs.ledger.batches.values import ImageHolder, MadeBefore, RecordedRow
-from jobs.ledger.claims.reuse import USABLE
-from jobs.ledger.database.schema import IS_CURRENT, WILL_BE_BOUGHT, batches, earlier_requests, images, jobs
+from jobs.ledger.claims.reuse import ANYBODY, USABLE, batches_of
+from jobs.ledger.database.schema import IS_CURRENT, WILL_BE_BOUGHT, earlier_requests, images, jobs
 from jobs.policy.reuse import is_as_hashed
 from jobs.states import MADE_IMAGES, ImageState, JobState
 
@@ -20,9 +20,15 @@ MADE = (JobState.DONE, JobState.PARTIAL, JobState.WORKING, JobState.HELD)
 PAGE = 5_000
 
 
-def made_elsewhere(tx: Connection, hashes: Sequence[str], *, besides: int | None, sandbox: bool) -> list[MadeBefore]:
-    """How often other batches have made each of these requests. The stand-in's images and real ones are kept apart."""
-    wanted = {"hashes": hashes, "besides": -1 if besides is None else besides, "sandbox": sandbox}
+def made_elsewhere(
+    tx: Connection, hashes: Sequence[str], *, besides: int | None, sandbox: bool, of_token: int | None = None
+) -> list[MadeBefore]:
+    """How often other batches have made each of these requests. The stand-in's images and real ones are kept apart.
+
+    `of_token`: in batches of that token alone; None: in all.
+    """
+    whose = {"sandbox": sandbox, "of_token": ANYBODY if of_token is None else of_token}
+    wanted = {"hashes": hashes, "besides": -1 if besides is None else besides, **whose}
     found: dict[tuple[str, int], MadeBefore] = {}
     for made in (MadeBefore._make(row) for asked in (_MADE_NOW, _MADE_EARLIER) for row in tx.execute(asked, wanted)):
         known = found.get((made.request_hash, made.batch_id))
@@ -34,8 +40,7 @@ def made_elsewhere(tx: Connection, hashes: Sequence[str], *, besides: int | None
 def _of_others() -> tuple[Any, ...]:
     # A sum, so that no index of batches is taken: it would be read from end to end for each thousand requests.
     batch_id = jobs.c.batch_id + literal_column("0")
-    mine = batches.c.sandbox == bindparam("sandbox")
-    return batch_id != bindparam("besides"), batch_id.in_(select(batches.c.id).where(mine))
+    return batch_id != bindparam("besides"), batch_id.in_(batches_of())
 
 
 def _made_now() -> Select[tuple[str, int, int, int, str]]:
@@ -78,13 +83,13 @@ def waiting_elsewhere(
     tx: Connection, hashes: Sequence[str], *, besides: int, sandbox: bool
 ) -> list[tuple[str, int, int]]:
     """Rows of other batches that wait, and will be bought as they are: request, batch, and how many."""
-    wanted = {"hashes": hashes, "besides": besides, "sandbox": sandbox}
+    wanted = {"hashes": hashes, "besides": besides, "sandbox": sandbox, "of_token": ANYBODY}
     return [(row.request_hash, row.batch_id, row.rows) for row in tx.execute(_WAITING, wanted)]
 
 
 def waiting_twice(tx: Connection, batch_id: int, *, sandbox: bool) -> list[tuple[int, int]]:
     """Rows of the batch that wait, and whose request waits in another batch too: that batch, and how many."""
-    wanted = {"besides": batch_id, "sandbox": sandbox}
+    wanted = {"besides": batch_id, "sandbox": sandbox, "of_token": ANYBODY}
     return [(row.batch_id, row.rows) for row in tx.execute(_WAITING_TWICE, wanted)]
 
 

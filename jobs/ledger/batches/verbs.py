@@ -77,9 +77,12 @@ class BatchVerbs:
         """What the ledger already holds under these keys."""
         return self._database.read(manifests.known, batch_id, keys)
 
-    def made_elsewhere(self, hashes: Sequence[str], *, besides: int | None, sandbox: bool) -> list[MadeBefore]:
-        """How often other batches than `besides` have made each of these requests."""
-        return self._database.read(overlap.made_elsewhere, hashes, besides=besides, sandbox=sandbox)
+    def made_elsewhere(
+        self, hashes: Sequence[str], *, besides: int | None, sandbox: bool, of_token: int | None = None
+    ) -> list[MadeBefore]:
+        """How often other batches than `besides` have made each of these requests; `of_token`: of that token alone."""
+        read = self._database.read
+        return read(overlap.made_elsewhere, hashes, besides=besides, sandbox=sandbox, of_token=of_token)
 
     def waiting_elsewhere(self, hashes: Sequence[str], *, besides: int, sandbox: bool) -> list[tuple[str, int, int]]:
         """Rows of other batches that wait, and will be bought as they are: request, batch, and how many."""
@@ -89,9 +92,12 @@ class BatchVerbs:
         """Rows of the batch that wait, and whose request waits in another batch too: that batch, and how many."""
         return self._database.read(overlap.waiting_twice, batch_id, sandbox=sandbox)
 
-    def reuse_sources(self, hashes: Sequence[str], *, besides: int | None, sandbox: bool) -> list[ReuseSource]:
-        """Rows of other batches than `besides` whose images a row with such a request may take."""
-        return self._database.read(reuse.sources, hashes, batch_id=besides, sandbox=sandbox, here=False)
+    def reuse_sources(
+        self, hashes: Sequence[str], *, besides: int | None, sandbox: bool, of_token: int | None = None
+    ) -> list[ReuseSource]:
+        """Rows of other batches than `besides` whose images a row may take; `of_token`: of that token's alone."""
+        read = self._database.read
+        return read(reuse.sources, hashes, batch_id=besides, sandbox=sandbox, here=False, of_token=of_token)
 
     def same_rows(self, batch_id: int, keys: Sequence[str]) -> dict[str, str]:
         """The request's hash by key, of those of these rows that the batch has."""

@@ -33,13 +33,32 @@ USABLE = (JobState.DONE, JobState.WORKING, JobState.HELD)
 _PAGE = 500
 
 _ROOT = func.coalesce(images.c.origin_id, images.c.id)
+#: The `of_token` that leaves no batch out.
+ANYBODY = -1
+
+
+def batches_of() -> Select[Any]:
+    """The batches that are looked into: those of `sandbox`, and of the token `of_token` if it is not `ANYBODY`."""
+    of_token = bindparam("of_token", type_=Integer)
+    mine = or_(of_token == literal_column(str(ANYBODY)), batches.c.token_id == of_token)
+    return select(batches.c.id).where(batches.c.sandbox == bindparam("sandbox"), mine)
 
 
 def sources(
-    tx: Connection, hashes: Sequence[str], *, batch_id: int | None, sandbox: bool, here: bool
+    tx: Connection,
+    hashes: Sequence[str],
+    *,
+    batch_id: int | None,
+    sandbox: bool,
+    here: bool,
+    of_token: int | None = None,
 ) -> list[ReuseSource]:
-    """Rows with these requests whose images a row of the batch may take. `here`: rows that left the batch, too."""
-    wanted = {"hashes": hashes, "of_batch": -1 if batch_id is None else batch_id, "sandbox": sandbox, "here": here}
+    """Rows with these requests whose images a row of the batch may take. `here`: rows that left the batch, too.
+
+    `of_token`: of batches of that token alone; None: of all.
+    """
+    whose = {"sandbox": sandbox, "of_token": ANYBODY if of_token is None else of_token}
+    wanted = {"hashes": hashes, "of_batch": -1 if batch_id is None else batch_id, "here": here, **whose}
     return [ReuseSource._make(row) for row in tx.execute(_SOURCES, wanted)]
 
 
@@ -66,7 +85,7 @@ def _sources() -> Select[Any]:
             jobs.c.request_hash.in_(bindparam("hashes", expanding=True)),
             jobs.c.state.in_([state.value for state in USABLE]),
             jobs.c.request.is_not(None),
-            batch_id.in_(select(batches.c.id).where(batches.c.sandbox == bindparam("sandbox"))),
+            batch_id.in_(batches_of()),
             or_(batch_id != of_batch, bindparam("here", type_=Boolean) & jobs.c.position.is_(None)),
             ~has_a_copy,
             ~has_it,
@@ -90,6 +109,7 @@ class ReuseOptions:
 
     how: Reuse
     at_least: int  # rows that the plan counted on
+    of_token: int | None = None  # only images of that token's batches; None: of all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +128,9 @@ def allot(tx: Connection, batch_id: int, wish: ReuseOptions, now: float) -> Allo
         FewerToReuse: They are fewer than `wish` counted on.
     """
     sandbox = bool(tx.execute(select(batches.c.sandbox).where(batches.c.id == batch_id)).scalar_one())
-    allotment = Allotment(lambda hashes: sources(tx, hashes, batch_id=batch_id, sandbox=sandbox, here=True))
+    allotment = Allotment(
+        lambda hashes: sources(tx, hashes, batch_id=batch_id, sandbox=sandbox, here=True, of_token=wish.of_token)
+    )
     given, images_given, cost, after = 0, 0, 0, -1
     while page := tx.execute(_UNTOUCHED, {"of_batch": batch_id, "after": after, "most": _PAGE}).all():
         after = page[-1].position

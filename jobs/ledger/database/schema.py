@@ -19,6 +19,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    UniqueConstraint,
     and_,
     cast,
     false,
@@ -135,6 +136,63 @@ durations = Table(
     Column("lateness", Float(53), nullable=False),  # seconds in all from their ends to our finding them
     # JSON of jobs.policy.poll_schedule: how long they take, the newest counting most.
     Column("learnt", Text, nullable=False),
+)
+
+openai_files = Table(
+    "openai_files",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),  # "file-…"
+    Column("token_id", Integer, ForeignKey("access_tokens.id"), nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("place", Text, nullable=False),  # below where such files are kept
+    Column("parts", Integer, nullable=False, server_default="0"),  # of how many objects it consists; 0: it is one
+    Column("created_at", Time, nullable=False),
+    Column("expires_at", Time),  # NULL: never
+    Column("deleted_at", Time),  # NULL: it is there
+)
+
+openai_batches = Table(
+    "openai_batches",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),  # "batch_…"
+    Column("token_id", Integer, ForeignKey("access_tokens.id"), nullable=False),
+    Column("fingerprint", Text, nullable=False),  # the same for requests that are answered with the same batch
+    Column("endpoint", Text, nullable=False),
+    Column("input_file", Text, nullable=False),
+    Column("completion_window", Text, nullable=False),
+    Column("metadata", Text, nullable=False),  # JSON
+    Column("batch_id", Integer, ForeignKey("batches.id")),  # NULL: it is not on record yet, or never will be
+    Column("state", Text, nullable=False),  # jobs.ledger.openai.values.RemoteState
+    Column("ends_as", Text),  # the same: what it becomes when nothing is on its way any more
+    Column("errors", Text, nullable=False),  # JSON: what is wrong with its file
+    Column("created_at", Time, nullable=False),
+    Column("expires_at", Time, nullable=False),
+    Column("times", Text, nullable=False),  # JSON: when it came into each state
+    Column("output_seconds", Float(53), nullable=False),  # for which its files are kept
+    Column("output_file", Text),
+    Column("error_file", Text),
+    Column("rows_total", Integer),  # NULL, as the next two: it is not over
+    Column("rows_completed", Integer),
+    Column("rows_failed", Integer),
+    Column("tries", Integer, nullable=False, server_default="0"),  # to read its file and record it
+    Column("taken_by", Text),  # the process that is at it
+    Column("taken_until", Time),
+    UniqueConstraint("token_id", "fingerprint"),
+)
+
+kept_answers = Table(
+    "kept_answers",
+    metadata,
+    Column("token_id", Integer, ForeignKey("access_tokens.id"), primary_key=True, autoincrement=False),
+    Column("key", Text, primary_key=True),  # Idempotency-Key
+    Column("fingerprint", Text, nullable=False),  # of the request
+    Column("status", Integer, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created_at", Time, nullable=False),
 )
 
 days = Table(

@@ -1,0 +1,211 @@
+"""New batches by the API: a manifest with the options of `lightfast run`, planned, and recorded for a token."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from typing import Any, get_origin, get_type_hints
+
+from fastapi import APIRouter, HTTPException, Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from jobs.errors import BadInput, LightfastError
+from jobs.formatting import usd
+from jobs.ledger.access.values import Token
+from web.api.batches import told
+from web.callbacks.connection_limits import take_long_answer
+from web.door import Door, TheDoor, WhoMakes
+from web.idempotency import IdempotentRoute
+from web.uploads import Upload
+from worker.registration.acceptance import NotAccepted, accept, demand, planned_for
+from worker.registration.manifest_sources import ManifestSource
+from worker.registration.options import BatchOptions, read_money, read_option
+from worker.registration.plan_document import plan_document
+from worker.registration.preflight import Preflight
+
+Document = dict[str, Any]
+
+#: Options that are said in a terminal alone, and those that are called otherwise here.
+_NOT_HERE = {"new_ledger", "notify", "manifest", "budget", "stop_after", "max_stall", "allow_failed"}
+UNREADABLE, LATER = 422, 503
+_STATUS = {
+    "not_allowed": 403,
+    "token_revoked": 401,
+    "batch_name_taken": 409,
+    "made_already": 409,
+    "budget_exceeded": 402,
+}
+
+routes = APIRouter(prefix="/api/v1", tags=["batches"], route_class=IdempotentRoute)
+
+
+def _option_fields() -> dict[str, Any]:
+    hints = get_type_hints(BatchOptions)
+    lists = {name for name, hint in hints.items() if get_origin(hint) is tuple}
+    return {
+        each.name: (list[str] if each.name in lists else hints[each.name], Field(default=each.default))
+        for each in fields(BatchOptions)
+        if each.name not in _NOT_HERE
+    }
+
+
+class _Asked(BaseModel):
+    """What is asked of a batch. The other fields are the options of `lightfast run`, by their names with `_`."""
+
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+
+    manifest: str = Field(default="", description="s3://… or https://…; a form has the file itself under this name.")
+    budget_usd: str | None = Field(default=None, description="As `--budget`.")
+    at_most_usd: str | None = Field(
+        default=None, description="What was agreed to: where the estimate is higher, nothing is recorded."
+    )
+
+
+NewBatch = create_model("NewBatch", __base__=_Asked, **_option_fields())
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": NewBatch.model_json_schema()},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["manifest"],
+                    "properties": {"manifest": {"type": "string", "format": "binary"}},
+                    "additionalProperties": {"type": "string"},
+                }
+            },
+        },
+    }
+}
+
+
+@routes.post("/plan", openapi_extra=_BODY)
+async def plan_batch(door: TheDoor, token: WhoMakes, request: Request) -> Document:
+    """What a batch would make, and for how much, as `lightfast plan --json` tells it; spends and records nothing.
+
+    `refused` says what would keep it from being accepted.
+    """
+
+    def plan(preflight: Preflight, _agreed: int | None) -> Document:
+        document: Document = {**plan_document(preflight), "refused": None}
+        try:
+            demand(preflight)
+        except NotAccepted as refused:
+            document["refused"] = refusal(refused)
+        return document
+
+    return await _with_manifest(door, token, request, plan)
+
+
+@routes.post("/batches", status_code=201, openapi_extra=_BODY)
+async def create_batch(door: TheDoor, token: WhoMakes, request: Request) -> Document:
+    """Records a batch, which workers then make: the manifest in a form with the options as fields, or JSON.
+
+    Its estimate is agreed to by the request, up to `at_most_usd`. A producer's batch holds its budget, else its
+    estimate, of the token's day.
+    """
+
+    def record(preflight: Preflight, agreed: int | None) -> Document:
+        accepted = accept(preflight, token, agreed=agreed)
+        door.note(token, "batch create", accepted.name)
+        door.wake_submits()
+        batch = told(door, accepted.name)
+        return {**batch, "accepted": {"images": accepted.images, "usd": usd(accepted.held)}}
+
+    return await _with_manifest(door, token, request, record)
+
+
+def refusal(refused: NotAccepted) -> Document:
+    """Why a batch is not accepted, for programs."""
+    bad = [
+        {"line": each.line, "key": each.key, "column": each.column, "value": each.value, "legal": each.legal}
+        for each in refused.rows
+    ]
+    return {"code": refused.code, "message": str(refused), "problems": list(refused.problems), "bad": bad}
+
+
+async def _with_manifest(
+    door: Door, token: Token, request: Request, work: Callable[[Preflight, int | None], Document]
+) -> Document:
+    """What `work` makes of the plan of the manifest that a request brings or names."""
+    take_long_answer(request)
+    async with contextlib.AsyncExitStack() as received:
+        upload = None
+        if request.headers.get("content-type", "").lower().startswith("multipart/"):
+            upload = await received.enter_async_context(door.uploads.received(request, "manifest"))
+            said = _fields_of(upload)
+        else:
+            said = await _json_of(request)
+        asked = _read(said, has_file=upload is not None)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(door.planners, _planned, door, token, asked, upload, work)
+
+
+def _planned(
+    door: Door, token: Token, asked: _Asked, upload: Upload | None, work: Callable[[Preflight, int | None], Document]
+) -> Document:
+    with _as_answers():
+        options, agreed = _options(asked, upload), read_option("at_most_usd", asked.at_most_usd, read_money, None)
+        source = _source_of(upload) if upload else None
+        with planned_for(options, door.settings, door.ledger, token, uploaded=source) as preflight:
+            return work(preflight, agreed)
+
+
+@contextlib.contextmanager
+def _as_answers() -> Iterator[None]:
+    try:
+        yield
+    except NotAccepted as refused:
+        raise HTTPException(_STATUS.get(refused.code, UNREADABLE), refusal(refused)) from refused
+    except BadInput as wrong:
+        raise HTTPException(UNREADABLE, refusal(NotAccepted("bad_request", wrong.problems))) from wrong
+    except LightfastError as trouble:
+        raise HTTPException(LATER, str(trouble), headers={"Retry-After": "30"}) from trouble
+
+
+def _source_of(upload: Upload) -> ManifestSource:
+    """A manifest from elsewhere: it names no files of this machine."""
+    return ManifestSource(path=upload.path, name=upload.filename, folder=None, state=None)
+
+
+# -- what is asked -------------------------------------------------------------------------------------------------
+
+
+def _fields_of(upload: Upload) -> Document:
+    """The fields of a form by the types of the options: of those that are no list, the last one counts."""
+    types = {name: field.annotation for name, field in NewBatch.model_fields.items()}
+    return {
+        name: values if get_origin(types.get(name)) is list else values[-1] for name, values in upload.fields.items()
+    }
+
+
+async def _json_of(request: Request) -> Document:
+    try:
+        said = await request.json()
+    except ValueError as wrong:
+        raise HTTPException(UNREADABLE, "the body is no JSON") from wrong
+    if not isinstance(said, dict):
+        raise HTTPException(UNREADABLE, "the body is a JSON object")
+    return said
+
+
+def _read(said: Mapping[str, Any], *, has_file: bool) -> _Asked:
+    try:
+        asked = NewBatch.model_validate(dict(said))
+    except ValidationError as wrong:
+        problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in wrong.errors()]
+        raise HTTPException(UNREADABLE, refusal(NotAccepted("bad_request", problems))) from wrong
+    if not has_file and not asked.manifest.startswith(("s3://", "https://", "http://")):
+        problem = "manifest: the file in a form, or an address: s3://… or https://…"
+        raise HTTPException(UNREADABLE, refusal(NotAccepted("bad_request", problem)))
+    return asked
+
+
+def _options(asked: _Asked, upload: Upload | None) -> BatchOptions:
+    said = asked.model_dump(exclude_unset=True, exclude={"manifest", "budget_usd", "at_most_usd"})
+    lists = {name: tuple(value) for name, value in said.items() if isinstance(value, list)}
+    manifest = upload.filename if upload else asked.manifest
+    return BatchOptions(manifest=manifest, budget=asked.budget_usd, **{**said, **lists})

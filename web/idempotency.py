@@ -1,0 +1,65 @@
+"""`Idempotency-Key`: a POST that comes again with its key is answered as before, and does nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import HTTPException, Request, Response
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+
+from jobs.ledger.access.values import KeptAnswer
+from jobs.policy.access import Role
+
+#: Characters of a key.
+LONGEST = 255
+#: Locks for keys; two keys may share one.
+_LOCKS = 64
+BAD, OTHER, FAILED = 400, 409, 400
+
+
+class IdempotentRoute(APIRoute):
+    """A route whose POSTs keep their answers where the caller gives a key. Errors are not kept."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler, asked once for a key."""
+        handler = super().get_route_handler()
+        locks: dict[int, asyncio.Lock] = {}
+
+        async def answer(request: Request) -> Response:
+            key = request.headers.get("idempotency-key")
+            if request.method != "POST" or key is None:
+                return await handler(request)
+            if not 0 < len(key) <= LONGEST:
+                raise HTTPException(BAD, f"Idempotency-Key: 1 to {LONGEST} characters")
+            door = request.app.state.door
+            token = await door.tokens.holder(request, *Role)
+            fingerprint = await _fingerprint(request)
+            async with locks.setdefault(hash((token.id, key)) % _LOCKS, asyncio.Lock()):
+                kept = await run_in_threadpool(door.ledger.access.answer_to, token, key)
+                if kept is not None:
+                    return _again(kept, fingerprint)
+                response = await handler(request)
+                if response.status_code < FAILED and isinstance(response.body, bytes):
+                    told = KeptAnswer(fingerprint=fingerprint, status=response.status_code, body=response.body.decode())
+                    await run_in_threadpool(door.ledger.access.keep_answer, token, key, told, door.now)
+                return response
+
+        return answer
+
+
+def _again(kept: KeptAnswer, fingerprint: str) -> Response:
+    if kept.fingerprint != fingerprint:
+        raise HTTPException(OTHER, "this Idempotency-Key was given with another request")
+    return Response(kept.body, kept.status, media_type="application/json")
+
+
+async def _fingerprint(request: Request) -> str:
+    """What tells one request from another. Of a form only where it goes: another try draws another boundary."""
+    is_form = request.headers.get("content-type", "").lower().startswith("multipart/")
+    body = b"" if is_form else await request.body()
+    place = f"{request.method} {request.url.path}?{request.url.query}"
+    return hashlib.sha256(place.encode() + b"\0" + body).hexdigest()
