@@ -30,11 +30,15 @@ from jobs.ledger import Ledger, open_ledger
 from jobs.policy.access import Role
 from jobs.settings.model import Settings
 from web.addresses import Addresses, addresses_of
-from web.api import batches, new_batches
+from web.api import batches, images, new_batches, operations, results, retry, rows, unknown
+from web.api import events as event_routes
 from web.callbacks.buffer import CallbackBuffer
 from web.callbacks.connection_limits import LimitedConnection
 from web.callbacks.hooks import add_hooks
+from web.docs.routes import add_docs
 from web.door import Door, wake_submits
+from web.events import BatchEvents
+from web.figures import SharedFigures
 from web.kept_files import KeptFiles
 from web.metrics import LedgerMetrics
 from web.one_time_link import OneTimeLink
@@ -43,9 +47,12 @@ from web.openai import files as openai_files
 from web.openai.errors import OpenAIError, as_openai, is_openai, unreadable
 from web.openai.runner import BatchRunner
 from web.pages.setup import add_pages
+from web.pictures import StoredPictures
 from web.shared import SharedAnswer
+from web.streams import LongAnswers
 from web.tokens import TokenCheck
 from web.uploads import Uploads
+from worker.archives.reading import ArchiveReader
 from worker.runtime.telemetry import configure, emit, is_telling
 
 #: Seconds for which a probe's answer holds, and which a probe is kept waiting at most.
@@ -64,6 +71,7 @@ SERVED = {
     "/": "pages for people; they log in with a token",
     "/api/v1/…": "batches for programs; with a token",
     "/v1/…": "OpenAI's files and batches; with a token",
+    "/docs": "what the API can do",
 }
 TWO_WAYS = "the metrics need a viewer's or operator's token (Authorization: Bearer), or lightfast serve --metrics-port"
 #: Manifests that are read at once.
@@ -98,6 +106,7 @@ class WebLedger:
         with self._lock:
             if self._ledger is None:
                 self._ledger = self._open()
+                self._ledger.reports.archives = ArchiveReader
             return self._ledger
 
     def well(self) -> None:
@@ -133,6 +142,8 @@ def make_app(
     buffer = CallbackBuffer(web_ledger.opened, time.time, wake)
     ready = SharedAnswer(lambda: _problem(web_ledger) or _unwritable(web_ledger), least=PROBED)
     counts, tokens = SharedAnswer(lambda: _page(web_ledger)), TokenCheck(web_ledger.opened)
+    figures, answers = SharedFigures(web_ledger.opened), LongAnswers()
+    events = BatchEvents(web_ledger.opened, figures)
     files, planners = KeptFiles(settings), ThreadPoolExecutor(PLANNERS, "planner")
     runner = BatchRunner(
         open=web_ledger.opened,
@@ -146,7 +157,7 @@ def make_app(
     async def life(_app: FastAPI) -> AsyncIterator[None]:
         runner.start()
         yield
-        for each in (runner, buffer, ready, counts, tokens):
+        for each in (runner, buffer, ready, counts, tokens, events, figures, answers):
             each.close()
         planners.shutdown(wait=False, cancel_futures=True)
 
@@ -177,14 +188,20 @@ def make_app(
         tokens=tokens,
         wake=wake,
         settings=settings,
+        figures=figures,
+        events=events,
+        answers=answers,
+        pictures=StoredPictures(web_ledger.opened),
         files=files,
         uploads=Uploads(),
         planners=planners,
         wake_runner=runner.wake,
     )
-    for routes in (new_batches.routes, batches.routes, openai_files.routes, openai_batches.routes):
+    own = (new_batches, batches, rows, results, images, event_routes, retry, unknown, operations)
+    for routes in (*(part.routes for part in own), openai_files.routes, openai_batches.routes):
         app.include_router(routes)
     _answer_errors(app)
+    add_docs(app)
     add_pages(app, app.state.door, addresses, link)
     return app
 
@@ -304,7 +321,20 @@ def _opened(
         addresses, link = _for_people(settings, where, web_ledger)
         app = make_app(web_ledger, wake, settings, addresses=addresses, link=link, max_stall=where.max_stall)
         how = server_of(app, port=where.port, host=where.host, trust_proxy=where.trust_proxy)
-        yield uvicorn.Server(how), listener
+        yield WebServer(how, app.state.door.events), listener
+
+
+class WebServer(uvicorn.Server):
+    """A server that ends, when it is told to stop, what would never end by itself."""
+
+    def __init__(self, config: uvicorn.Config, events: BatchEvents) -> None:
+        super().__init__(config)
+        self._events = events
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends events, and waits for the other answers for some seconds."""
+        self._events.end()
+        await super().shutdown(sockets)
 
 
 def _server(app: FastAPI, host: str, port: int) -> uvicorn.Server:

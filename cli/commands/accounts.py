@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,16 +13,15 @@ from cli.flow.settings import NOWHERE, read_settings
 from cli.output.wording import aligned
 from jobs.command_lines import command
 from jobs.errors import BadInput
-from jobs.formatting import day_and_time, duration, utc
+from jobs.formatting import duration
 from jobs.results import copy_stops, emergency_stop
+from jobs.results.account_report import AccountsReport, accounts_document, declared_accounts, read_accounts, used_part
 from jobs.results.account_words import bound_words, day_line, is_paused, state_of
-from jobs.results.documents import day_document, failing_document, stop_document
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from jobs.ledger.accounts.values import Account, DayLimit, Use
-    from jobs.ledger.accounts.worker_values import EmergencyStop
+    from jobs.ledger.accounts.values import Account, Use
     from jobs.ledger.claims.values import Failing
     from jobs.settings.model import AccountSettings as Declared
     from jobs.settings.model import Settings
@@ -40,71 +38,19 @@ def accounts(*, probe: Probe = None, json: Json = False, config: Config = None, 
     settings = read_settings(config, sandbox_url=NOWHERE if sandbox else None)
     path = settings.database_path
     if probe is None and path is not None and not path.exists():
-        _tell(AccountsReport(_declared(settings), [], time.time(), {}), settings, json=json)
+        _tell(AccountsReport(declared_accounts(settings), [], time.time(), {}), settings, json=json)
         return 0
     with session_of(settings) as session:
         if probe is not None:
             _wake(session, probe)
         now = time.time() + session.ledger.clock_offset()
-        known = session.ledger.accounts.all() or _declared(settings)
-        days, uses, failing = (
-            session.ledger.accounts.daily_budgets(now),
-            session.ledger.accounts.usage(now),
-            session.ledger.claims.failing(now),
-        )
-        _tell(
-            AccountsReport(known, days, now, uses, failing, session.ledger.emergency_stop.current()),
-            settings,
-            json=json,
-        )
+        _tell(read_accounts(session.ledger, settings, now), settings, json=json)
     return 0
-
-
-class AccountsReport(NamedTuple):
-    """How the accounts stand."""
-
-    known: list[Account]
-    days: list[DayLimit]
-    now: float
-    uses: Mapping[str, Use]  # by account; none before the first run
-    failing: tuple[Failing, ...] = ()  # for what nothing more is bought, since nothing of it can be stored
-    stop: EmergencyStop | None = None
-
-
-def _declared(settings: Settings) -> list[Account]:
-    """The accounts of the settings, for a ledger that no run has made yet."""
-    from jobs.ledger.accounts.values import Account
-    from jobs.policy.adaptive_limits import FIRST_IN_FLIGHT, FIRST_POLLS_PER_SECOND, FIRST_SUBMITS_PER_SECOND
-
-    return [
-        Account(
-            name=name,
-            provider=account.provider,
-            submits_per_second=account.submits_per_second or FIRST_SUBMITS_PER_SECOND,
-            polls_per_second=account.polls_per_second or FIRST_POLLS_PER_SECOND,
-            max_in_flight=account.max_in_flight or int(FIRST_IN_FLIGHT),
-            in_flight=0,
-            paused_until=None,
-            paused_code=None,
-            paused_message=None,
-            throttled=0,
-        )
-        for name, account in sorted(settings.accounts.items())
-    ]
 
 
 def _tell(standing: AccountsReport, settings: Settings, *, json: bool) -> None:
     if json:
-        declared = settings.accounts
-        told = [
-            _document(one, declared.get(one.name), standing.uses.get(one.name), standing.now) for one in standing.known
-        ]
-        more: dict[str, object] = {
-            "daily_budgets": [day_document(limit) for limit in standing.days],
-            "nothing_stored": [failing_document(each) for each in standing.failing],
-            "stopped": standing.stop and stop_document(standing.stop),
-        }
-        show_json({"accounts": told, **more})
+        show_json(accounts_document(standing, settings))
     else:
         show(_page(standing, settings), sandbox=settings.is_sandbox)
 
@@ -154,17 +100,12 @@ def _row(
         account.name,
         account.provider,
         _limit(account.submits_per_second, declared.submits_per_second if declared else None),
-        f"{_used(account, use):.0%}" if use else "",
+        f"{used_part(account, use):.0%}" if use else "",
         f"{account.in_flight} of {_limit(account.max_in_flight, declared.max_in_flight if declared else None)}",
         f"{use.waiting:,}" if use else "",
         f"{account.throttled:,}",
         state_of(account, now) + ("" if is_paused(account, now) else _held_up(account, use, failing)),
     )
-
-
-def _used(account: Account, use: Use) -> float:
-    """Submits of the last minute, as a share of what the rate allows."""
-    return use.sent / (60 * account.submits_per_second)
 
 
 def _held_up(account: Account, use: Use | None, failing: Sequence[Failing]) -> str:
@@ -203,40 +144,3 @@ def _limit(used: float, declared: float | None) -> str:
 def _advice(known: list[Account], now: float, *, sandbox: bool) -> list[Line]:
     paused = [account.name for account in known if is_paused(account, now)]
     return [(f"When it is fixed:  {command('accounts', '--probe', name, sandbox=sandbox)}", "") for name in paused]
-
-
-def _document(account: Account, declared: Declared | None, use: Use | None, now: float) -> dict[str, object]:
-    until = account.cooldown_until(now)
-    return {
-        "name": account.name,
-        "provider": account.provider,
-        "submits_per_second": account.submits_per_second,
-        "polls_per_second": account.polls_per_second,
-        "max_in_flight": account.max_in_flight,
-        "declared": [] if declared is None else [name for name in _LIMITS if getattr(declared, name) is not None],
-        "in_flight": account.in_flight,
-        "throttled": account.throttled,
-        "paused": until is not None,
-        "paused_until": None if until is None or math.isinf(until) else day_and_time(until),
-        "paused_code": account.paused_code,
-        "paused_message": account.paused_message,
-        "polls": account.polls_made,
-        "polls_a_task": account.polls_per_task,
-        "found_after_seconds": account.mean_lateness,
-        **(_use_document(account, use) if use else {}),
-    }
-
-
-def _use_document(account: Account, use: Use) -> dict[str, object]:
-    return {
-        "submits_last_minute": use.sent,
-        "used": round(_used(account, use), 4),
-        "waiting_rows": use.waiting,
-        "bound_by": use.bound_by.value,
-        "submits_per_second_top": use.rate_top,
-        "max_in_flight_top": use.in_flight_top,
-        "called_back_at": None if use.called_back_at is None else utc(use.called_back_at),
-    }
-
-
-_LIMITS = ("submits_per_second", "polls_per_second", "max_in_flight")

@@ -25,7 +25,7 @@ from cli.flow.session import (
 from cli.output.retries import bought_twice_words, given_up, made_meanwhile_lines, nothing_to_retry
 from jobs import formatting
 from jobs.command_lines import command
-from jobs.errors import GIVEN_UP_ROWS, BadInput, LightfastError
+from jobs.errors import BadInput, LightfastError
 from jobs.formatting import in_words
 from jobs.ledger.claims.reuse import FewerToReuse, ReuseOptions
 from jobs.marks import text_of
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from jobs.ledger.reports.values import Progress, Result
     from jobs.planning.made_meanwhile import MadeMeanwhile
     from jobs.settings.model import Settings
-    from providers.catalog.models import Catalog
 
 
 Only = Annotated[str, typer.Option(metavar="STATUS", help="failed, lost or partial.")]
@@ -58,10 +57,6 @@ ReuseIt = Annotated[
 ]
 BuyAgain = Annotated[bool, typer.Option("--buy-again", help="Agree to pay for requests that were made already.")]
 Prompt = Annotated[str, typer.Option(metavar="TEMPLATE", help="Another prompt for these rows, any column in {…}.")]
-
-RETRIED = ("failed", "lost", "partial")
-#: The route of a provider that rows were recorded for when there was no other; they are still asked for there.
-BEFORE = {"maxapi.dev": "mix"}
 
 
 def retry(  # noqa: PLR0913  one parameter an option
@@ -80,6 +75,8 @@ def retry(  # noqa: PLR0913  one parameter an option
     sandbox: Sandbox = False,
 ) -> int:
     """Failed and lost rows again; rows refused by moderation only with --error moderation, given-up ones with --key."""
+    from worker.registration.again import RETRIED, is_retried
+
     if only == JobState.HELD:
         look = command("unknown", batch, sandbox=sandbox)
         raise BadInput(f"--only held: the outcome of held rows is unknown. First decide about each:  {look}")
@@ -94,7 +91,7 @@ def retry(  # noqa: PLR0913  one parameter an option
         )
 
     def wanted(result: Result) -> bool:
-        return _is_retried(result, only=only, error=error, keys=key)
+        return is_retried(result, only=only, error=error, keys=key)
 
     again = AgainCommand(
         command="retry",
@@ -206,6 +203,7 @@ class AgainCommand:
 def _again(again: AgainCommand, config: Path | None, *, sandbox: bool) -> int:
     """States the cost, asks, makes the rows ready; then works them here, or wakes the workers of the cluster."""
     from cli.flow.environment import settings_for
+    from worker.registration.again import cost_of
 
     with settings_for(config, sandbox=sandbox) as settings, session_of(settings) as session:
         found = find_batch(session.ledger, again.batch)
@@ -220,7 +218,7 @@ def _again(again: AgainCommand, config: Path | None, *, sandbox: bool) -> int:
         left = [result for result in named if again.has_it(result)]
         made, how = _made_meanwhile(again, session, found, rows)
         paid = [row for row in rows if not (how and row.key in made.takeable)]
-        cost, unpriced = _cost(settings, paid, anew=again.command == "redo")
+        cost, unpriced = cost_of(settings, paid, anew=again.command == "redo")
         if left:
             note(_left_as_they_are(again, left))
         if not rows:
@@ -345,53 +343,13 @@ def _for_the_workers(
     return 0
 
 
-def _is_retried(result: Result, *, only: str, error: str, keys: list[str] | None) -> bool:
-    states = (only,) if only else RETRIED
-    matches = result.error_code == error if error else result.error_code != "moderation"
-    matches = matches and result.error_code != "wrong_pixels"  # its slots are full: a redo makes others beside them
-    if not (only or error or keys):
-        matches = matches and result.error_code not in GIVEN_UP_ROWS  # those stay so until somebody names them
-    return result.state in states and matches and (keys is None or result.key in keys)
-
-
-def _cost(settings: Settings, rows: list[Result], *, anew: bool) -> tuple[int, int]:
-    """Micro-dollars, and images whose price is not known."""
-    from worker.services import catalog_of
-
-    catalog = catalog_of(settings)
-    priced, unpriced = 0, 0
-    for row in rows:
-        images = _images(row, anew=anew)
-        price = _price(catalog, row)
-        priced, unpriced = (priced, unpriced + images) if price is None else (priced + price * images, unpriced)
-    return priced, unpriced
-
-
-def _images(row: Result, *, anew: bool) -> int:
-    asked = row.request.n if row.request else 0
-    kept = 0 if anew else sum(image.state in ("stored", "generated") for image in row.images)
-    return max(0, asked - kept)
-
-
-def _price(catalog: Catalog, row: Result) -> int | None:
-    from providers.catalog.models import Unmakeable
-
-    if row.request is None or row.provider is None or row.provider_model is None:
-        return None
-    try:
-        before = None if "route_mode" in row.request.options else BEFORE.get(row.provider)
-        route = catalog.route_of(row.provider, row.provider_model, row.request, row.mode or before)
-        return route.price_of(row.request.prompt)
-    except Unmakeable:
-        return None
-
-
 def _prices(settings: Settings, rows: Sequence[Result]) -> dict[str, int]:
     """What an image of each row costs at most, in micro-dollars, as the user was told; without unknown prices."""
+    from worker.registration.again import price_of
     from worker.services import catalog_of
 
     catalog = catalog_of(settings)
-    found = {row.key: _price(catalog, row) for row in rows}
+    found = {row.key: price_of(catalog, row) for row in rows}
     return {key: price for key, price in found.items() if price is not None}
 
 

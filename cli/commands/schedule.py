@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,25 +39,24 @@ from cli.flow.session import (
     show_json,
 )
 from cli.flow.settings import NOWHERE, read_settings
-from cli.output.schedules import (
-    AHEAD,
-    document,
-    firing_document,
-    history_lines,
-    missed_document,
-    page,
-    plan_document,
-    table,
-)
+from cli.output.schedules import history_lines, page, table
 from jobs.command_lines import command
 from jobs.errors import BadInput, LightfastError, NeedsPerson
-from jobs.formatting import count, day_and_minute, money, usd, utc
-from jobs.policy.firing import Into, is_up_to_its_budget, upcoming
-from jobs.results.completion import Reason
+from jobs.formatting import count, day_and_minute, money, utc
 from jobs.results.emergency_stop import told as told_of_stop
 from jobs.states import FIRING_OPEN, FiringState
 from worker.registration.preflight import existing_ledger
 from worker.runtime.on_the_wire import SKIPPED
+from worker.scheduling.documents import (
+    MISSED_SHOWN_FOR,
+    as_of_now,
+    firing_document,
+    history_of,
+    listed,
+    plan_document,
+    schedule_document,
+    whole_document,
+)
 
 if TYPE_CHECKING:
     from jobs.ledger import Ledger
@@ -68,8 +67,6 @@ if TYPE_CHECKING:
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.", show_default=False)]
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,79}")
-#: Seconds for which the list names times that nobody saw, after that was found.
-MISSED_SHOWN_FOR = 7 * 86_400.0
 
 
 # -- adding and editing --------------------------------------------------------------------------------------------
@@ -154,19 +151,15 @@ def _agree(options: ScheduleOptions, settings: Settings, new: NewSchedule, verb:
 def list_(*, json: Json = False, config: Config = None, sandbox: Sandbox = False) -> int:
     """All schedules: when they come next, and how their last time went."""
     with open_session(config, sandbox=sandbox) as session:
-        every = session.ledger.schedules.all()
-        found = session.ledger.schedules.newest(now_of(session), with_charges=json)
-        newest = {one.id: _as_of_now(session, one, found[one.id]) for one in every if one.id in found}
-        missed = session.ledger.schedules.missed(now_of(session) - MISSED_SHOWN_FOR)
+        ledger, now, mark = session.ledger, now_of(session), session.settings.is_sandbox
         if json:
-            told = [
-                {**document(one, newest.get(one.id)), "missed": missed_document(missed.get(one.id))} for one in every
-            ]
-            show_json({"command": "schedule list", "schedules": told})
-        else:
-            sandbox = session.settings.is_sandbox
-            show([*_stop_line(session), *table(every, newest, missed, sandbox=sandbox)], sandbox=sandbox)
-            _say_who_works(session, every)
+            show_json({"command": "schedule list", "schedules": listed(ledger, now, sandbox=mark)})
+            return 0
+        every, found = ledger.schedules.all(), ledger.schedules.newest(now)
+        newest = {one.id: as_of_now(ledger, one, found[one.id], now, sandbox=mark) for one in every if one.id in found}
+        missed = ledger.schedules.missed(now - MISSED_SHOWN_FOR)
+        show([*_stop_line(session), *table(every, newest, missed, sandbox=mark)], sandbox=mark)
+        _say_who_works(session, every)
     return 0
 
 
@@ -174,65 +167,18 @@ def show_one(name: Name, *, json: Json = False, config: Config = None, sandbox: 
     """One schedule: its next times, its history, and what the next one would pay."""
     settings = _settings(config, sandbox=sandbox)
     with session_of(settings) as session:
-        schedule, now = _find(session, name), now_of(session)
-        spent = session.ledger.schedules.spent_this_month(schedule.id, now)
-        history = session.ledger.schedules.history(schedule.id, with_charges=True)
-        # The older ones are told as they were told then, but for rows that were made since.
-        newest, older = history[:1], history[1:]
-        history = [_as_of_now(session, schedule, each) for each in newest] + [
-            _helped(session, schedule, each) for each in older
-        ]
+        schedule, now, mark = _find(session, name), now_of(session), settings.is_sandbox
         would = _would_pay(session, schedule)
         if json:
-            last = session.ledger.schedules.newest(now, with_charges=True).get(schedule.id)
-            times = upcoming(schedule.cron, schedule.timezone, now, AHEAD) if schedule.next_at is not None else []
-            more = {
-                "times": [utc(at) for at in times],
-                "spent_this_month_usd": usd(spent),
-                "history": [firing_document(each) for each in history],
-                "next_would": would.document,
-            }
-            show_json(
-                {"command": "schedule show", **document(schedule, last and _helped(session, schedule, last)), **more}
-            )
+            told = whole_document(session.ledger, schedule, now, sandbox=mark)
+            show_json({"command": "schedule show", **told, "next_would": would.document})
         else:
+            spent = session.ledger.schedules.spent_this_month(schedule.id, now)
+            history = history_of(session.ledger, schedule, now, sandbox=mark)
             lines = [*_stop_line(session), *page(schedule, spent, history, now), (would.line, would.style)]
-            show(lines, sandbox=settings.is_sandbox)
+            show(lines, sandbox=mark)
             _say_who_works(session, [schedule])
     return 0
-
-
-def _as_of_now(session: LedgerSession, schedule: Schedule, firing: Firing) -> Firing:
-    """A time with what its budget holds up now: while nobody works, what is on record of that grows old."""
-    from jobs.results.conditions import Standing
-    from worker.scheduling.following import OF_BUDGETS, waits_by_now
-    from worker.scheduling.reading import problem_by_now
-
-    ledger, now = session.ledger, now_of(session)
-    if firing.code not in OF_BUDGETS:
-        return _helped(session, schedule, firing)
-    if firing.state is FiringState.FAILED:
-        spent = ledger.schedules.spent_this_month(schedule.id, now)
-        message = problem_by_now(schedule, firing, spent, sandbox=session.settings.is_sandbox)
-        return replace(firing, message=message)
-    if (
-        firing.state is FiringState.STOPPED
-        and firing.batch
-        and not is_up_to_its_budget(firing.exit_code, firing.detail)
-    ):
-        standing = Standing(now=now, accounts=ledger.accounts.all())
-        return replace(firing, message=waits_by_now(ledger.reports.progress(firing.batch, now), standing))
-    return firing
-
-
-def _helped(session: LedgerSession, schedule: Schedule, firing: Firing) -> Firing:
-    """A time with rows that needed a person then, as they are now: a `retry` may have made them."""
-    from worker.scheduling.following import as_it_is_now
-
-    batch = firing.batch or (schedule.name if schedule.into is Into.SAME else None)  # none: its manifest was as it was
-    if firing.code != Reason.ROWS_NEED_YOU or not batch or session.ledger.batches.find(batch) is None:
-        return firing
-    return as_it_is_now(firing, session.ledger.reports.progress(batch, now_of(session)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -526,7 +472,7 @@ def _told(session: LedgerSession, name: str, verb: str, *, json: bool) -> None:
     _say_who_works(session, [schedule])
     if json:
         newest = session.ledger.schedules.newest(now_of(session), with_charges=True).get(schedule.id)
-        show_json({"command": f"schedule {verb}", **document(schedule, newest)})
+        show_json({"command": f"schedule {verb}", **schedule_document(schedule, newest)})
 
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)

@@ -18,9 +18,9 @@ from cli.flow.session import LedgerSession, demand_key, find_batch, note, open_s
 from cli.output.wording import aligned
 from jobs.command_lines import command, keyed
 from jobs.errors import BadInput, LightfastError
-from jobs.formatting import count, day_and_time, money, usd, utc
+from jobs.formatting import count, day_and_time, money
 from jobs.planning.survey import cancelled_for_good
-from providers.types import NotFound, Unreadable
+from jobs.results.documents import money_of, unknown_document
 
 if TYPE_CHECKING:
     from jobs.ledger.batches.values import UnknownAttempt
@@ -63,7 +63,7 @@ def unknown(  # noqa: PLR0913  one parameter an option
         attempts = session.ledger.unknowns.all(batch, key)
         if resolve is None:
             mark = session.settings.is_sandbox
-            show_json(_document(attempts)) if json else show(_page(attempts, sandbox=mark), sandbox=mark)
+            show_json(unknown_document(attempts)) if json else show(_page(attempts, sandbox=mark), sandbox=mark)
             return 0
         if resolve == "found" and batch is not None and key is not None:
             attempts += session.ledger.unknowns.given_up(batch, key)
@@ -71,7 +71,7 @@ def unknown(  # noqa: PLR0913  one parameter an option
             raise BadInput(f"Nothing to resolve: no such attempt of {key} is unknown.")
         settled = _resolve(session, attempts, resolve, task_id, yes=yes)
     if json:
-        show_json({"resolved": settled, "how": resolve, **_document(attempts)})
+        show_json({"resolved": settled, "how": resolve, **unknown_document(attempts)})
     return 0
 
 
@@ -169,28 +169,7 @@ def at_most(attempts: list[UnknownAttempt]) -> str:
     """The money at risk, as far as prices are known."""
     unpriced = sum(not attempt.price_known for attempt in attempts)
     more = f" and {unpriced:,} of unknown price" if unpriced else ""
-    return f"at most {money(_money(attempts))}{more}"
-
-
-def _document(attempts: list[UnknownAttempt]) -> dict[str, object]:
-    return {
-        "at_most_usd": usd(_money(attempts)),
-        "unknown": [
-            {
-                "batch": attempt.batch,
-                "key": attempt.key,
-                "account": attempt.account,
-                "provider": attempt.provider,
-                "provider_model": attempt.provider_model,
-                "images": list(attempt.slots),
-                "at_most_usd": usd(attempt.money) if attempt.price_known else None,
-                "sent_at": utc(attempt.sent_at),
-                "code": attempt.code,
-                "message": attempt.message,
-            }
-            for attempt in attempts
-        ],
-    }
+    return f"at most {money(money_of(attempts))}{more}"
 
 
 # -- a person's word -----------------------------------------------------------------------------------------------
@@ -231,20 +210,9 @@ def _ask_about(
         BadInput: No provider knows the task.
         LightfastError: A provider could not be asked, and `yes` is False.
     """
-    from worker.recovery.provider_task import ask, call_for
+    from worker.recovery.provider_task import call_for, who_knows
 
-    at_account: dict[str, UnknownAttempt] = {}
-    for attempt in attempts:
-        at_account.setdefault(attempt.account, attempt)
-    unasked: list[tuple[UnknownAttempt, Unreadable]] = []
-    chosen: UnknownAttempt | None = None
-    for attempt in at_account.values():
-        said = asyncio.run(ask(session.settings, attempt, task_id))
-        if isinstance(said, Unreadable):
-            unasked.append((attempt, said))
-        elif not isinstance(said, NotFound):
-            chosen = attempt
-            break
+    chosen, unasked = asyncio.run(who_knows(session.settings, attempts, task_id))
     if chosen is None and not unasked:
         providers = " and ".join(sorted({attempt.provider for attempt in attempts}))
         raise BadInput(f"--task-id {task_id}: {providers} knows no such task. Nothing was changed.")
@@ -269,14 +237,10 @@ def _consent(session: LedgerSession, attempts: list[UnknownAttempt], *, yes: boo
     again = f"{count(images, 'image')} of {count(len(attempts), 'attempt')} to make again"
     note(f"{again}: {at_most(attempts)}, on top of what may be paid already.")
     sandbox = all(batch.sandbox for batch in batches.values())
-    agree(_money(attempts), unpriced=unpriced, yes=yes, sandbox=sandbox, command="--resolve pay-again")
+    agree(money_of(attempts), unpriced=unpriced, yes=yes, sandbox=sandbox, command="--resolve pay-again")
     for name, batch in batches.items():
-        more = _money([attempt for attempt in attempts if attempt.batch == name])
+        more = money_of([attempt for attempt in attempts if attempt.batch == name])
         session.ledger.batches.agree(name, batch.agreed + more, batch.budget)
-
-
-def _money(attempts: list[UnknownAttempt]) -> int:
-    return sum(attempt.money for attempt in attempts)
 
 
 def _done(attempts: list[UnknownAttempt], settled: int, how: str, session: LedgerSession) -> str:

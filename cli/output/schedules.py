@@ -8,29 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from cli.output.wording import aligned
 from jobs.command_lines import command
-from jobs.formatting import count, day_and_minute, duration, minute_in, money, usd, utc
-from jobs.policy.firing import (
-    BEFORE,
-    NEEDY,
-    SPENT,
-    STOPPED_WITH,
-    UNTOLD,
-    Into,
-    has_shrunk,
-    is_up_to_its_budget,
-    upcoming,
-)
+from jobs.formatting import count, day_and_minute, duration, minute_in, money
+from jobs.policy.firing import NEEDY, STOPPED_WITH, Into, has_shrunk, is_up_to_its_budget, upcoming
 from jobs.results.budgets import bought_words, held_words
 from jobs.states import FiringState
 from worker.registration.manifest_sources import shown_name
+from worker.scheduling.documents import AHEAD
 
 if TYPE_CHECKING:
     from jobs.ledger.schedules.values import Firing, MissedTimes, Schedule
 
 Line = tuple[str, str]  # text, style
 
-#: Times of a schedule that are told ahead.
-AHEAD = 5
 _WIDTH = 12
 _HEAD = ("SCHEDULE", "TIMES", "ZONE", "NEXT", "LAST", "OUTCOME")
 #: How a time ended, in words, by its exit code.
@@ -200,64 +189,3 @@ def _bought(firing: Firing) -> str:
         after = f"; {count(bought.images_after, 'more image')} for {money(bought.charged_after)} after its end"
     own = replace(bought, images=bought.images - bought.images_after, charged=bought.charged - bought.charged_after)
     return f"{bought_words(own)}{after}"
-
-
-# -- for programs --------------------------------------------------------------------------------------------------
-
-
-def missed_document(missed: MissedTimes | None) -> dict[str, Any] | None:
-    """Times that nobody saw, for programs."""
-    if missed is None:
-        return None
-    return {"times": missed.count, "first_at": utc(missed.first), "last_at": utc(missed.last)}
-
-
-def document(schedule: Schedule, firing: Firing | None) -> dict[str, Any]:
-    """One schedule, for programs."""
-    return {
-        "name": schedule.name,
-        "cron": schedule.cron,
-        "timezone": schedule.timezone,
-        "manifest": shown_name(schedule.options.get("manifest", "")),
-        "options": {name: value for name, value in schedule.options.items() if name != "manifest"},
-        "into": schedule.into,
-        "overlap": schedule.overlap,
-        "catch_up": schedule.catch_up,
-        "jitter_seconds": schedule.jitter,
-        "keep_seconds": schedule.keep,
-        "budget_usd": usd(schedule.budget),
-        "monthly_budget_usd": usd(schedule.monthly_budget),
-        "paused": schedule.next_at is None,
-        "next_at": utc(schedule.next_at) if schedule.next_at is not None else None,
-        "last": firing_document(firing) if firing is not None else None,
-    }
-
-
-def firing_document(firing: Firing) -> dict[str, Any]:
-    """One time of a schedule, for programs."""
-    bought = firing.bought
-    return {
-        "at": utc(firing.at),
-        "by_hand": firing.by_hand,
-        "state": firing.state,
-        "exit_code": firing.exit_code,
-        "code": firing.code,
-        "message": firing.message,
-        "batch": firing.batch,
-        "began_at": utc(firing.began_at) if firing.began_at is not None else None,
-        "ended_at": utc(firing.ended_at) if firing.ended_at is not None else None,
-        "plan": plan_document(firing.detail) or None,
-        "images": bought and bought.images,
-        "charged_usd": usd(firing.charged),
-        "reserved_usd": bought and usd(bought.reserved),
-        "images_after_end": bought and bought.images_after,
-        "charged_after_end_usd": bought and usd(bought.charged_after),
-    }
-
-
-def plan_document(detail: Mapping[str, Any]) -> dict[str, Any]:
-    """What the plan of a time said, for programs."""
-    amounts = ("estimate", "margin", "budget", SPENT)
-    money_of = {f"{name}_usd": usd(detail[name]) for name in amounts if name in detail}
-    others = {name: value for name, value in detail.items() if f"{name}_usd" not in money_of}
-    return {name: value for name, value in others.items() if name not in (BEFORE, UNTOLD, NEEDY)} | money_of

@@ -10,7 +10,7 @@ from itertools import islice
 from jobs.ledger import Ledger
 from jobs.ledger.batches.values import Batch, MadeBefore
 from jobs.planning.overlap import MANY
-from jobs.policy.reuse import Allotment, is_reusable
+from jobs.policy.reuse import Allotment, ReuseSource, is_reusable
 from providers.types import Request
 
 #: Rows that are looked up with one question.
@@ -37,16 +37,22 @@ class MadeMeanwhile:
         return bool(twice) if reuse else twice >= MANY and 2 * twice > to_pay
 
 
-def made_meanwhile(ledger: Ledger, batch: Batch, rows: Iterable[tuple[str, Request]]) -> MadeMeanwhile:
-    """What is there of these rows, by key and request."""
-    allotment = Allotment(lambda hashes: ledger.batches.reuse_sources(hashes, besides=batch.id, sandbox=batch.sandbox))
+def made_meanwhile(
+    ledger: Ledger, batch: Batch, rows: Iterable[tuple[str, Request]], *, of_token: int | None = None
+) -> MadeMeanwhile:
+    """What is there of these rows, by key and request. `of_token`: in batches of that token alone; None: in all."""
+
+    def sources(hashes: Sequence[str]) -> list[ReuseSource]:
+        return ledger.batches.reuse_sources(hashes, besides=batch.id, sandbox=batch.sandbox, of_token=of_token)
+
+    allotment = Allotment(sources)
     found, answered, places, buyers = MadeMeanwhile(), Counter[str](), Counter[int](), Counter[int]()
     stream = iter(rows)
     while chunk := list(islice(stream, _CHUNK)):
         hashes = ledger.batches.without_images(batch.id, [key for key, _ in chunk])
         asked = [(key, request, hashes[key]) for key, request in chunk if key in hashes]
-        made = _made(ledger, batch, [hash_ for _, _, hash_ in asked])
-        waiting = _waiting(ledger, batch, [hash_ for _, _, hash_ in asked])
+        made = _made(ledger, batch, [hash_ for _, _, hash_ in asked], of_token)
+        waiting = _waiting(ledger, batch, [hash_ for _, _, hash_ in asked]) if of_token is None else {}
         allotment.ask(hash_ for _, request, hash_ in asked if is_reusable(request))
         for key, request, hash_ in asked:
             others = made.get(hash_, ())
@@ -84,11 +90,13 @@ def _waiting(ledger: Ledger, batch: Batch, hashes: Sequence[str]) -> dict[str, l
     return found
 
 
-def _made(ledger: Ledger, batch: Batch, hashes: Sequence[str]) -> dict[str, list[MadeBefore]]:
+def _made(ledger: Ledger, batch: Batch, hashes: Sequence[str], of_token: int | None) -> dict[str, list[MadeBefore]]:
     found: dict[str, list[MadeBefore]] = {}
     wanted = sorted(set(hashes))
-    for made in ledger.batches.made_elsewhere(wanted, besides=batch.id, sandbox=batch.sandbox) if wanted else ():
-        found.setdefault(made.request_hash, []).append(made)
+    if wanted:
+        sandbox = batch.sandbox
+        for made in ledger.batches.made_elsewhere(wanted, besides=batch.id, sandbox=sandbox, of_token=of_token):
+            found.setdefault(made.request_hash, []).append(made)
     return found
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jobs.ledger import Ledger
     from jobs.ledger.accounts.values import Account, DayLimit
     from jobs.ledger.accounts.worker_values import DestinationTrouble, EmergencyStop
+    from jobs.ledger.batches.values import UnknownAttempt
     from jobs.ledger.claims.values import Failing
     from jobs.ledger.reports.values import BatchSchedule, Progress
 
@@ -102,7 +103,7 @@ def progress_document(figures: BatchFigures) -> dict[str, object]:
         ],
         "stopped": stop_document(progress.stop) if progress.stop else None,
         "ledger_problem": progress.unwritable,
-        "submits_wait": [_trouble_document(trouble) for trouble in progress.troubles],
+        "submits_wait": [trouble_document(trouble) for trouble in progress.troubles],
         "nothing_stored": [failing_document(failing) for failing in progress.failing],
         "paused_accounts": [account.name for account in figures.paused],
         "daily_budgets": [day_document(limit) for limit in figures.daily_budgets],
@@ -161,7 +162,8 @@ def _schedule_document(schedule: BatchSchedule) -> dict[str, object]:
     }
 
 
-def _trouble_document(trouble: DestinationTrouble) -> dict[str, object]:
+def trouble_document(trouble: DestinationTrouble) -> dict[str, object]:
+    """Why no submits go out for a destination."""
     return {
         "dest": trouble.dest,
         "since": utc(trouble.since),
@@ -182,3 +184,30 @@ def _time_document(figures: BatchFigures) -> dict[str, float | None]:
         "copies_a_second": copies_a_second,
         "least_slack_seconds": least_slack(backlog, copies_a_second, now) if backlog and copies_a_second else None,
     }
+
+
+def unknown_document(attempts: Sequence[UnknownAttempt]) -> dict[str, object]:
+    """Attempts whose outcome nobody can know, and the money at risk."""
+    return {
+        "at_most_usd": usd(money_of(attempts)),
+        "unknown": [
+            {
+                "batch": attempt.batch,
+                "key": attempt.key,
+                "account": attempt.account,
+                "provider": attempt.provider,
+                "provider_model": attempt.provider_model,
+                "images": list(attempt.slots),
+                "at_most_usd": usd(attempt.money) if attempt.price_known else None,
+                "sent_at": utc(attempt.sent_at),
+                "code": attempt.code,
+                "message": attempt.message,
+            }
+            for attempt in attempts
+        ],
+    }
+
+
+def money_of(attempts: Sequence[UnknownAttempt]) -> int:
+    """Micro-dollars that they may have cost, as far as prices are known."""
+    return sum(attempt.money for attempt in attempts)

@@ -13,9 +13,18 @@ from jobs.policy.access import Role
 from jobs.states import BatchState
 from tests.support import stocked_ledger
 from tests.support.access import make
+from tests.support.patience import AT_LAST
+from web import figures
 from web.app import WebLedger, make_app
 
 NOW = stocked_ledger.NOW
+
+
+@pytest.fixture(autouse=True)
+def counts_are_waited_for(monkeypatch):
+    """However slow this machine is."""
+    monkeypatch.setattr(figures, "CHEAP", AT_LAST)
+    monkeypatch.setattr(figures, "CHEAP_PATIENCE", AT_LAST)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.commands.again import _price, _with_prompt
+from cli.commands.again import _with_prompt
 from jobs.facts import ImageLost, TaskSucceeded
 from jobs.ledger import open_ledger
 from jobs.ledger.reports.books import Tally
@@ -28,6 +28,7 @@ from tests.support.results_samples import a_result
 from tests.support.stocked_ledger import NOW
 from tests.support.worker_world import row, settings, stock
 from worker.local.run import run_batch
+from worker.registration.again import price_of
 from worker.runtime.limits import limits_of
 from worker.services import build
 
@@ -323,7 +324,7 @@ def test_what_making_a_row_anew_costs_is_told_for_the_route_it_is_made_by(mode, 
     request = CATALOG.complete(Request(prompt="a lamp", model="gpt-image-2"))
     dev = {"provider": "maxapi.dev", "provider_model": "openai/gpt-image-2-beta"}
 
-    assert _price(CATALOG, a_result(request=request, mode=mode, **dev)) == price
+    assert price_of(CATALOG, a_result(request=request, mode=mode, **dev)) == price
 
 
 def test_a_row_that_is_made_anew_with_a_longer_prompt_is_told_and_set_aside_at_what_that_may_cost():
@@ -333,11 +334,11 @@ def test_a_row_that_is_made_anew_with_a_longer_prompt_is_told_and_set_aside_at_w
 
     longer = _with_prompt(row, "a lamp, " * 1_000)
 
-    assert _price(CATALOG, longer) == _price(CATALOG, row) + 2_797  # 7,994 bytes more, at $0.35 for a million
+    assert price_of(CATALOG, longer) == price_of(CATALOG, row) + 2_797  # 7,994 bytes more, at $0.35 for a million
     ledger = open_ledger("sqlite://")
-    ledger_stock.stock(ledger, [ledger_stock.priced(ledger_stock.row(0), _price(CATALOG, row))])
-    ledger.batches.redo("spring", [("k0", longer.request)], NOW, {"k0": _price(CATALOG, longer)})
-    assert [one.price for one in ledger.claims.submits("main", NOW, lease=90).intents] == [_price(CATALOG, longer)]
+    ledger_stock.stock(ledger, [ledger_stock.priced(ledger_stock.row(0), price_of(CATALOG, row))])
+    ledger.batches.redo("spring", [("k0", longer.request)], NOW, {"k0": price_of(CATALOG, longer)})
+    assert [one.price for one in ledger.claims.submits("main", NOW, lease=90).intents] == [price_of(CATALOG, longer)]
     ledger.close()
 
 

@@ -17,15 +17,14 @@ from jobs.ledger.batches.values import Batch
 from jobs.planning.made_meanwhile import waiting_twice
 from jobs.policy.access import Role
 from jobs.results.conditions import ON_YOUR_WORD
-from jobs.results.documents import progress_document, read_figures
 from jobs.states import BatchState, JobState
-from web.door import Door, TheDoor, WhoMakes, WhoSees
-from web.idempotency import IdempotentRoute
+from web.api.problems import ApiRoute, problems
+from web.door import NOT_NOW, UNREADABLE, Door, TheDoor, WhoMakes, WhoSees
+from web.figures import counted_document
 from worker.registration.stored_images import demand_folder
 
 #: Batches of a page, and the most that may be asked for.
 PAGE, MOST = 50, 200
-NOT_THERE, NOT_NOW, UNREADABLE = 404, 409, 422
 #: Batches are numbered in 32 bits.
 _NUMBER, _MOST_BATCHES = re.compile(r"[0-9]{1,10}"), (1 << 31) - 1
 
@@ -33,7 +32,7 @@ Document = dict[str, Any]
 After = Annotated[str, Query(description="`next` of the page before.")]
 Limit = Annotated[int, Query(ge=1, le=MOST, description="Batches of a page.")]
 
-routes = APIRouter(prefix="/api/v1/batches", tags=["batches"], route_class=IdempotentRoute)
+routes = APIRouter(prefix="/api/v1/batches", tags=["batches"], responses=problems(), route_class=ApiRoute)
 
 
 @routes.get("")
@@ -48,13 +47,13 @@ def list_batches(door: TheDoor, token: WhoSees, after: After = "", limit: Limit 
 @routes.get("/{batch}")
 def get_batch(door: TheDoor, token: WhoSees, batch: str) -> Document:
     """One batch with its counts, as `lightfast status BATCH --json` tells it."""
-    return told(door, _own(door, batch, token).name)
+    return told(door, door.batch_of(batch, token))
 
 
 @routes.post("/{batch}/pause")
 def pause_batch(door: TheDoor, token: WhoMakes, batch: str) -> Document:
     """No new submits until it is resumed. What is paid is polled, copied and stored."""
-    found = _not_cancelled(_own(door, batch, token))
+    found = not_cancelled(door.batch_of(batch, token))
     door.ledger.batches.pause(batch, ON_YOUR_WORD)
     return _done(door, found, token, "batch pause")
 
@@ -62,7 +61,7 @@ def pause_batch(door: TheDoor, token: WhoMakes, batch: str) -> Document:
 @routes.post("/{batch}/resume")
 def resume_batch(door: TheDoor, token: WhoMakes, batch: str) -> Document:
     """Submits go on, within the budget that it has; not where that would buy what is bought elsewhere."""
-    found = _not_cancelled(_own(door, batch, token))
+    found = not_cancelled(door.batch_of(batch, token))
     _demand_bought_once(door, found)
     door.ledger.batches.resume(batch, door.now)
     return _done(door, found, token, "batch resume")
@@ -71,21 +70,18 @@ def resume_batch(door: TheDoor, token: WhoMakes, batch: str) -> Document:
 @routes.post("/{batch}/cancel")
 def cancel_batch(door: TheDoor, token: WhoMakes, batch: str) -> Document:
     """No new submits for good. What is paid is polled, copied and stored."""
-    found = _own(door, batch, token)
+    found = door.batch_of(batch, token)
     if found.state is not BatchState.CANCELLED:
         door.ledger.batches.cancel(batch)
     return _done(door, found, token, "batch cancel")
 
 
-def _own(door: Door, name: str, token: Token) -> Batch:
-    """The batch of that name, as far as it is there for the token."""
-    found = door.ledger.batches.find(name) if "\0" not in name else None  # which no database takes in a text
-    if found is None or (token.role is Role.PRODUCER and found.token_id != token.id):
-        raise HTTPException(NOT_THERE, f"there is no batch {name}")
-    return found
+def not_cancelled(batch: Batch) -> Batch:
+    """The batch.
 
-
-def _not_cancelled(batch: Batch) -> Batch:
+    Raises:
+        HTTPException: It is cancelled.
+    """
     if batch.state is BatchState.CANCELLED:
         raise HTTPException(NOT_NOW, f"{batch.name} is cancelled: nothing more is made of it")
     return batch
@@ -107,13 +103,16 @@ def _demand_bought_once(door: Door, batch: Batch) -> None:
 def _done(door: Door, batch: Batch, token: Token, action: str) -> Document:
     door.note(token, action, batch.name)
     door.wake_submits()
-    return told(door, batch.name)
+    door.figures.changed(batch)
+    return told(door, door.batch_of(batch.name, token))
 
 
-def told(door: Door, batch: str) -> Document:
-    """A batch with its counts."""
-    now = door.now
-    return progress_document(read_figures(door.ledger, door.ledger.reports.progress(batch, now), now))
+def told(door: Door, batch: Batch) -> Document:
+    """A batch with its counts, and when it was counted; without them while it is counted for the first time."""
+    figures = door.figures.of(batch)
+    if figures is None:
+        return {**_summary(batch), "counted_at": None}
+    return counted_document(figures)
 
 
 def _summary(batch: Batch) -> Document:

@@ -112,7 +112,7 @@ async def create_batch(door: TheDoor, token: WhoMakes, request: Request) -> Docu
         accepted = accept(preflight, token, agreed=agreed)
         door.note(token, "batch create", accepted.name)
         door.wake_submits()
-        batch = told(door, accepted.name)
+        batch = told(door, door.batch_of(accepted.name, token))
         return {**batch, "accepted": {"images": accepted.images, "usd": usd(accepted.held)}}
 
     return await _with_manifest(door, token, request, record)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from jobs.ledger.batches.values import UnknownAttempt
 from jobs.settings.model import Settings
 from providers.dialects.answers import about
 from providers.registry import DIALECTS
-from providers.types import Call, PollOutcome, Unreadable, clean
+from providers.types import Call, NotFound, PollOutcome, Unreadable, clean
 from worker.http.client import Http
 from worker.polling.routes import TaskRoutes
 from worker.services import catalog_of
@@ -44,3 +45,23 @@ async def ask(settings: Settings, attempt: UnknownAttempt, task_id: str) -> Poll
         return Unreadable(code="unreachable", message=clean(exchange.problem or "no answer"))
     dialect = DIALECTS[attempt.provider]
     return about(dialect, task_id, exchange.response, dialect.read_poll(exchange.response))
+
+
+async def who_knows(
+    settings: Settings, attempts: Sequence[UnknownAttempt], task_id: str
+) -> tuple[UnknownAttempt | None, list[tuple[UnknownAttempt, Unreadable]]]:
+    """The attempt whose provider knows the task, and those about which no provider said anything.
+
+    A row's attempts at one account are alike: the same request, sent again. The first is taken.
+    """
+    at_account: dict[str, UnknownAttempt] = {}
+    for attempt in attempts:
+        at_account.setdefault(attempt.account, attempt)
+    unasked: list[tuple[UnknownAttempt, Unreadable]] = []
+    for attempt in at_account.values():
+        said = await ask(settings, attempt, task_id)
+        if isinstance(said, Unreadable):
+            unasked.append((attempt, said))
+        elif not isinstance(said, NotFound):
+            return attempt, unasked
+    return None, unasked

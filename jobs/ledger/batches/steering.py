@@ -8,6 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 
 from jobs.errors import GIVEN_UP_ROWS
+from jobs.ledger.access.holds import accept
+from jobs.ledger.access.values import Acceptance
 from jobs.ledger.accounts import conditions
 from jobs.ledger.batches import failure_breaker
 from jobs.ledger.batches.batches import batch_id_of, batch_of, demand_whole
@@ -114,6 +116,7 @@ def retry(  # noqa: PLR0913  which rows, and how their images are taken
     error: str | None,
     keys: Sequence[str] | None,
     reuse: ReuseOptions | None = None,
+    acceptance: Acceptance | None = None,
 ) -> int:
     """Failed and lost rows are ready again; returns how many.
 
@@ -122,8 +125,11 @@ def retry(  # noqa: PLR0913  which rows, and how their images are taken
 
     Raises:
         FewerToReuse: These are fewer than `reuse` counted on.
+        OverDailyBudget, NotItsOwnError, RevokedError: The token that it is accepted for may not have it.
     """
     batch_id = batch_id_of(tx, name)
+    if acceptance is not None:
+        demand_whole(tx, batch_id)  # of two at once the second finds what the first has left
     states: Sequence[str] = [only] if only else ENDED_BADLY
     wanted = select(jobs.c.id).where(jobs.c.batch_id == batch_id, jobs.c.state.in_(states), jobs.c.request.is_not(None))
     failed_with = func.coalesce(jobs.c.error_code, "")
@@ -136,6 +142,8 @@ def retry(  # noqa: PLR0913  which rows, and how their images are taken
     chosen = list(tx.execute(wanted).scalars())
     if chosen:
         demand_whole(tx, batch_id)
+        if acceptance is not None:
+            accept(tx, acceptance, batch_id, now, is_new=False)
     for start in range(0, len(chosen), _CHUNK):
         _open_again(tx, chosen[start : start + _CHUNK])
     failure_breaker.judge_anew(tx, batch_id)

@@ -228,7 +228,7 @@ class BatchVerbs:
         """Notes the money the user has agreed to in all, and the budget, in micro-dollars."""
         self._database.write(steering.agree, name, agreed, budget)
 
-    def retry(
+    def retry(  # noqa: PLR0913  which rows, how their images are taken, and for whom
         self,
         name: str,
         now: float,
@@ -237,6 +237,7 @@ class BatchVerbs:
         error: str | None = None,
         keys: Sequence[str] | None = None,
         reuse: ReuseOptions | None = None,
+        acceptance: Acceptance | None = None,
     ) -> int:
         """Failed and lost rows are ready again (moderated ones only with error="moderation"); returns how many.
 
@@ -244,8 +245,11 @@ class BatchVerbs:
 
         Raises:
             FewerToReuse: Images that `reuse` counts on are not there any more. Nothing was changed.
+            OverDailyBudget, NotItsOwnError, RevokedError: The token that it is accepted for may not have it.
         """
-        return self._database.write(steering.retry, name, now, only=only, error=error, keys=keys, reuse=reuse)
+        return self._database.write(
+            steering.retry, name, now, only=only, error=error, keys=keys, reuse=reuse, acceptance=acceptance
+        )
 
     def redo(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,11 +25,11 @@ from jobs.ledger.reports.values import (
     StoredImage,
     Story,
 )
-from jobs.states import AttemptState, ImageState, JobState
+from jobs.states import ENDED_BADLY, AttemptState, ImageState, JobState
 from providers.types import Request
 
 #: Rows of a result that are read at once.
-_PAGE = 500
+PAGE = 500
 
 
 def results_page(tx: Connection, name: str, after: int) -> list[Result] | str:
@@ -41,8 +42,21 @@ def results_page(tx: Connection, name: str, after: int) -> list[Result] | str:
 
 def _page(tx: Connection, batch_id: int, after: int) -> list[Result]:
     mine = (jobs.c.batch_id == batch_id, jobs.c.position > after)
-    rows = tx.execute(select(jobs).where(*mine).order_by(jobs.c.position).limit(_PAGE)).all()
+    rows = tx.execute(select(jobs).where(*mine).order_by(jobs.c.position).limit(PAGE)).all()
     return list(_results(tx, rows))
+
+
+def of_jobs(tx: Connection, job_ids: Sequence[int]) -> list[Result]:
+    """The result lines of these jobs, in this order."""
+    found = {row.id: row for row in tx.execute(select(jobs).where(jobs.c.id.in_(job_ids)))}
+    return list(_results(tx, [found[job_id] for job_id in job_ids if job_id in found]))
+
+
+def ended_badly(tx: Connection, batch_id: int) -> array[int]:
+    """The jobs of a batch that have ended without all of their images, in the newest manifest or not."""
+    badly = [state.value for state in ENDED_BADLY]
+    wanted = select(jobs.c.id).where(jobs.c.batch_id == batch_id, jobs.c.state.in_(badly)).order_by(jobs.c.id)
+    return array("q", tx.execute(wanted).scalars())
 
 
 def _results(tx: Connection, rows: Sequence[Any]) -> Iterator[Result]:

@@ -146,6 +146,24 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RowFilter:
+    """Which rows are wanted; without anything, all that are in the newest manifest."""
+
+    states: tuple[JobState, ...] = ()
+    error: str = ""  # the stable code that a row ended with
+    is_held_code: bool = False  # whether held rows without a code of their own are said to have `error`
+    prefix: str = ""  # what the key begins with: of rows that stand for a job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowPage:
+    """Some rows. There may be more although the page is not full, or empty."""
+
+    rows: list[Result]
+    next: str | None  # what the next page is asked for with; None: there is no more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """Something worth telling in a job's history."""
 

@@ -8,13 +8,14 @@ from dataclasses import replace
 
 from jobs.errors import LightfastError
 from jobs.ledger.batches import batches
+from jobs.ledger.batches.values import Batch
 from jobs.ledger.claims import reuse
 from jobs.ledger.database import server
 from jobs.ledger.database.engine import Database
-from jobs.ledger.reports import archived, money, progress, results
+from jobs.ledger.reports import archived, money, progress, results, row_pages
 from jobs.ledger.reports.archived import Archives
 from jobs.ledger.reports.books import AuditLine, Entry
-from jobs.ledger.reports.values import DyingLinks, LearntFigures, Progress, Result, Story
+from jobs.ledger.reports.values import DyingLinks, LearntFigures, Progress, Result, RowFilter, RowPage, Story
 
 
 class ReportVerbs:
@@ -43,6 +44,20 @@ class ReportVerbs:
                 return
             yield from page
             after = page[-1].position
+
+    def rows(self, batch: Batch, wish: RowFilter, after: str, most: int) -> RowPage:
+        """Some rows of a batch that is not archived, and where the next page begins; `after`: as the last one said.
+
+        Raises:
+            ValueError: `after` is not what a page has said.
+        """
+        return self._database.read(row_pages.page, batch.id, wish, after, most)
+
+    def ended_badly(self, batch: Batch) -> Iterator[Result]:
+        """The rows that ended without all of their images; read page by page, so a run is not held up."""
+        ids = self._database.read(results.ended_badly, batch.id)
+        for start in range(0, len(ids), results.PAGE):
+            yield from self._database.read(results.of_jobs, ids[start : start + results.PAGE])
 
     def story(self, name: str, key: str) -> Story | None:
         """Everything that happened to one job."""

@@ -7,10 +7,11 @@ import math
 import pytest
 from sqlalchemy import update
 
-from cli.commands.accounts import AccountsReport, _document, _page
+from cli.commands.accounts import _page
 from jobs.facts import SubmitAccepted
 from jobs.ledger.database.schema import accounts, jobs
 from jobs.policy import retry
+from jobs.results.account_report import AccountsReport, accounts_document
 from jobs.results.troubles import paused_line
 from jobs.settings.model import Settings
 from providers.dialects.answers import THROTTLED
@@ -57,7 +58,7 @@ def test_screens_show_an_account_with_such_a_rest_as_awake(ledger):
 
     assert account.cooldown_until(NOW) is None
     assert any("awake" in line for line, _ in page)
-    assert _document(account, None, None, NOW)["paused"] is False
+    assert accounts_document(AccountsReport([account], [], NOW, {}), Settings())["accounts"][0]["paused"] is False
     assert paused_line(account).startswith("account main")
     (told,) = [family for family in _accounts(ledger, NOW) if family.name == "lightfast_account_paused"]
     assert [sample.value for sample in told.samples] == [0.0]

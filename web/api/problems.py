@@ -1,0 +1,66 @@
+"""What the API answers where it cannot do what was asked: the same statuses and the same form everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import HTTPException, Request, Response
+from pydantic import BaseModel, Field
+
+from jobs.errors import LightfastError
+from jobs.ledger import is_away
+from web.idempotency import IdempotentRoute
+
+
+class ProblemAnswer(BaseModel):
+    """Why not."""
+
+    detail: str | dict[str, Any] | list[dict[str, Any]] = Field(
+        description="In words; `code` and `message` where programs may want to tell; a list of what cannot be read."
+    )
+
+
+#: What is answered where it would cost too much.
+TOO_MUCH = 402
+_MEANINGS = {
+    400: "An Idempotency-Key that is none.",
+    401: "No token, or one that is wrong or revoked.",
+    402: "It costs more than was agreed to, or than the token's day leaves.",
+    403: "This is not for a token of that role.",
+    404: "There is no such thing; for a producer also: it is somebody else's.",
+    409: "Not possible as things stand; `detail` says why.",
+    422: "What was sent cannot be read.",
+    429: "Too many wrong tokens are being tried.",
+    503: "The ledger does not answer, or too much is being asked: the same request later.",
+}
+
+
+def problems() -> dict[int | str, dict[str, Any]]:
+    """The answers of a router's routes that are none of success."""
+    return {status: {"model": ProblemAnswer, "description": meaning} for status, meaning in _MEANINGS.items()}
+
+
+def refused(status: int, code: str, message: str) -> HTTPException:
+    """An answer whose reason programs can tell."""
+    return HTTPException(status, {"code": code, "message": message})
+
+
+class ApiRoute(IdempotentRoute):
+    """A route that answers as documented where the ledger is away, or refuses what was asked of it."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler of a request."""
+        handle = super().get_route_handler()
+
+        async def handle_or_say_why(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except LightfastError as refused:
+                raise HTTPException(409, str(refused)) from refused
+            except Exception as trouble:
+                if is_away(trouble):
+                    raise HTTPException(503, "the ledger does not answer") from trouble
+                raise
+
+        return handle_or_say_why
