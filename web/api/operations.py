@@ -119,7 +119,7 @@ def get_stop(door: TheDoor, _token: WhoSeesAll) -> Document:
 def stop_all(door: TheDoor, token: WhoOperates) -> Document:
     """As `lightfast pause --all`: nobody claims a submit any more; what is paid is polled, copied, stored.
 
-    Answers within seconds, when it is known which claimed submits were sent. `on_the_wire`: those that are not answered.
+    Answers within seconds, when it is known which claimed submits were sent. `on_the_wire`: those not answered.
     """
     ledger = door.ledger
     stopped = ledger.emergency_stop.begin(door.now, token.name)
