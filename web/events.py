@@ -22,7 +22,6 @@ from jobs.ledger.batches.values import Batch
 from jobs.results.completion import is_over
 from jobs.states import JobState
 from web.figures import SharedFigures, counted_document
-from worker.runtime.telemetry import emit, is_telling
 
 #: Listeners at once, of all tokens and of one.
 MOST, MOST_OF_ONE = 200, 100
@@ -71,7 +70,6 @@ class BatchEvents:
         self._of_token: Counter[int] = Counter()
         self._revoked: frozenset[int] = frozenset()
         self._tokens: asyncio.Task[None] | None = None
-        self._troubles = 0
         self._is_ended = False
 
     def listen(self, batch: Batch, token: Token, last_id: str) -> AsyncIterator[bytes]:
@@ -154,14 +152,9 @@ class BatchEvents:
     async def _ask(self, look: Callable[..., _T | None], *about: object) -> _T | None:
         """What a thread sees; None while the ledger does not answer."""
         try:
-            seen = await asyncio.get_running_loop().run_in_executor(self._threads, look, *about)
-        except Exception as trouble:  # noqa: BLE001  whatever the database does: the next look may see
-            self._troubles += 1
-            if is_telling(self._troubles):
-                emit("events_wait", level="warning", times=self._troubles, problem=type(trouble).__name__)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, look, *about)
+        except Exception:  # noqa: BLE001  whatever the database does: probes tell of it, and the next look may see
             return None
-        self._troubles = 0
-        return seen
 
     def _look(self, name: str) -> _Seen | None:
         batch = self._ledger().batches.find(name)

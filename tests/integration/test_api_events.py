@@ -167,7 +167,7 @@ def test_only_so_many_listen(served, viewer, monkeypatch):
 
 def test_who_listens_is_not_taken_for_one_who_does_not_read(served, viewer, monkeypatch):
     taken = []
-    monkeypatch.setattr(LimitedConnection, "take_long_answer", taken.append)
+    monkeypatch.setattr(LimitedConnection, "take_long_answer", lambda self: taken.append(self))
     with listening(served, viewer) as listener:
         listener.event()
 
