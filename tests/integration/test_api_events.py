@@ -167,7 +167,11 @@ def test_only_so_many_listen(served, viewer, monkeypatch):
 
 def test_who_listens_is_not_taken_for_one_who_does_not_read(served, viewer, monkeypatch):
     taken = []
-    monkeypatch.setattr(LimitedConnection, "take_long_answer", lambda self: taken.append(self))
+
+    def take(connection):
+        taken.append(connection)
+
+    monkeypatch.setattr(LimitedConnection, "take_long_answer", take)
     with listening(served, viewer) as listener:
         listener.event()
 
