@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, exists, func, insert, literal_column, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, literal_column, or_, select, update
 
 from jobs.ledger.access.values import Acceptance, NotItsOwnError, OverDailyBudget, RevokedError
 from jobs.ledger.accounts.daily_budgets import day_of
 from jobs.ledger.database.schema import access_tokens, batches, jobs, token_holds
-from jobs.ledger.database.statements import fetch, fetch_first
+from jobs.ledger.database.statements import fetch, fetch_first, has_row
 from jobs.states import BatchState
 
 
@@ -67,8 +67,10 @@ def _holds(row: Any) -> int:
 
 def goes_on(batch_id: Any) -> Any:
     """Whether something of a batch may still be sent by itself, or is on its way. `batches` is in the question."""
-    waits = and_(jobs.c.state == literal_column("'ready'"), batches.c.state != BatchState.CANCELLED.value)
-    return exists().where(jobs.c.batch_id == batch_id, or_(waits, jobs.c.state == literal_column("'working'")))
+    mine = select(jobs.c.id).where(jobs.c.batch_id == batch_id)
+    waits = has_row(mine.where(jobs.c.state == literal_column("'ready'")))
+    is_made = has_row(mine.where(jobs.c.state == literal_column("'working'")))
+    return or_(and_(waits, batches.c.state != BatchState.CANCELLED.value), is_made)
 
 
 def _held() -> Any:

@@ -17,6 +17,7 @@ from jobs.ledger.accounts import outbox
 from jobs.ledger.accounts.condition_values import Condition, ConditionChange
 from jobs.ledger.accounts.outbox_values import NewMessage
 from jobs.ledger.database.schema import batches, conditions, jobs
+from jobs.ledger.database.statements import has_row
 from jobs.states import GOING_ON
 
 #: The one row that is no condition: it holds the time when a process last looked.
@@ -64,14 +65,8 @@ def batches_to_tell_of(tx: Connection) -> list[str]:
     joined = batches.outerjoin(
         conditions, (conditions.c.name == literal_column("'batch'")) & (conditions.c.subject == batches.c.name)
     )
-    goes_on = (
-        select(jobs.c.id)
-        .where(
-            jobs.c.batch_id == batches.c.id,
-            jobs.c.state.in_([literal_column("'ready'"), literal_column("'working'")]),
-        )
-        .exists()
-    )
+    states: list[Any] = [literal_column("'ready'"), literal_column("'working'")]
+    goes_on = has_row(select(jobs.c.id).where(jobs.c.batch_id == batches.c.id, jobs.c.state.in_(states)))
     ended = on_record & _HAS_ENDED
     return list(
         tx.execute(select(batches.c.name).select_from(joined).where(~ended | goes_on).order_by(batches.c.id)).scalars()

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from sqlalchemy import Connection, func, select, true, update
 
 from jobs.ledger.database.schema import batches, jobs
+from jobs.ledger.database.statements import has_row
 from jobs.policy.failure_breaker import common_failure
 from jobs.states import TRIED, BatchState, JobState
 
@@ -22,7 +23,7 @@ def pause_failing(tx: Connection, only: str | None = None) -> list[tuple[str, st
 
     It counts all rows of each batch that it looks at. `only`: that batch.
     """
-    has_ready = select(jobs.c.id).where(jobs.c.batch_id == batches.c.id, jobs.c.state == JobState.READY).exists()
+    has_ready = has_row(select(jobs.c.id).where(jobs.c.batch_id == batches.c.id, jobs.c.state == JobState.READY))
     named = true() if only is None else batches.c.name == only
     active = select(batches).where(batches.c.state == BatchState.ACTIVE, has_ready, named)
     paused: list[tuple[str, str]] = []

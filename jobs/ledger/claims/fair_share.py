@@ -30,7 +30,7 @@ from sqlalchemy import (
 from jobs.ledger.accounts.destinations import HELD_UP
 from jobs.ledger.accounts.emergency_stop import NOT_STOPPED
 from jobs.ledger.database.schema import accounts, batches, jobs, shares
-from jobs.ledger.database.statements import Row, fetch, fetch_value, run, run_each
+from jobs.ledger.database.statements import Row, fetch, fetch_value, has_row, run, run_each
 from jobs.policy import retry
 from jobs.states import BatchState
 
@@ -67,12 +67,12 @@ IS_READY = (*WAITS, or_(jobs.c.ready_at <= bindparam("moment", type_=Float), job
 
 
 def _with_work() -> Any:
-    work: Any = select(literal_column("1")).where(*IS_READY, jobs.c.batch_id == batches.c.id)
+    work = select(jobs.c.id).where(*IS_READY, jobs.c.batch_id == batches.c.id)
     served = and_(shares.c.batch_id == batches.c.id, shares.c.account_id == bindparam("of_account"))
     return (
         select(batches, shares.c.tag)
         .select_from(batches.outerjoin(shares, served))
-        .where(MAY_SPEND, work.exists())
+        .where(MAY_SPEND, has_row(work))
         .order_by(batches.c.id)
         .with_for_update(key_share=True, of=batches)
     )

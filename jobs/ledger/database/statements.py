@@ -13,7 +13,17 @@ from operator import itemgetter
 from typing import Any, NoReturn, TypeVar
 
 import orjson
-from sqlalchemy import BindParameter, Boolean, ColumnElement, Connection, Dialect, bindparam, cast
+from sqlalchemy import (
+    BindParameter,
+    Boolean,
+    ColumnElement,
+    Connection,
+    Dialect,
+    Select,
+    bindparam,
+    cast,
+    literal_column,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -47,6 +57,14 @@ def fetch_value(tx: Connection, statement: Any, parameters: Parameters = _NONE) 
     """The first column of the first row of a question; None: it has none. As `fetch`."""
     rows = fetch(tx, statement, parameters)
     return rows[0][0] if rows else None
+
+
+def has_row(question: Select[Any]) -> ColumnElement[bool]:
+    """Whether a question about the row around it has an answer; it is asked for each of these, by its index.
+
+    Not `EXISTS`: PostgreSQL may turn that into a join, and then reads all rows that wait, of every batch, each time.
+    """
+    return question.limit(literal_column("1")).scalar_subquery().is_not(None)
 
 
 def run(tx: Connection, statement: Any, parameters: Parameters = _NONE) -> int:

@@ -27,7 +27,7 @@ from jobs.ledger.database.schema import (
     jobs,
     schedules,
 )
-from jobs.ledger.database.statements import fetch, fetch_value
+from jobs.ledger.database.statements import fetch, fetch_value, has_row
 from jobs.ledger.reports import token_costs
 from jobs.ledger.reports.values import (
     BatchSchedule,
@@ -362,7 +362,7 @@ def _with_rows_that_wait(tx: Connection, schedule_id: int) -> list[int]:
     """The batches of a schedule that rows wait in."""
     waits = select(jobs.c.id).where(jobs.c.batch_id == batches.c.id, jobs.c.state == literal_column("'ready'"))
     mine = (batches.c.schedule_id == schedule_id, batches.c.state != BatchState.CANCELLED.value)
-    return list(tx.execute(select(batches.c.id).where(*mine, waits.exists())).scalars())
+    return list(tx.execute(select(batches.c.id).where(*mine, has_row(waits))).scalars())
 
 
 def _is_of_this_time(tx: Connection, schedule_id: int, batch_id: int) -> bool:

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, bindparam, delete, exists, func, insert, lite
 from jobs.ledger.accounts import emergency_stop
 from jobs.ledger.accounts.monthly_budgets import month_of
 from jobs.ledger.database.schema import WILL_BE_BOUGHT, batches, firings, jobs, schedules, workers
+from jobs.ledger.database.statements import has_row
 from jobs.ledger.schedules.bought import attempts_so_far, by_times
 from jobs.ledger.schedules.schedules import as_schedule
 from jobs.ledger.schedules.values import (
@@ -190,7 +191,7 @@ _OPEN_BATCHES = (
     select(batches.c.name)
     .where(
         batches.c.schedule_id == bindparam("of_schedule"),
-        exists().where(jobs.c.batch_id == batches.c.id, *_GOES_ON),
+        has_row(select(jobs.c.id).where(jobs.c.batch_id == batches.c.id, *_GOES_ON)),
     )
     .order_by(batches.c.id)
 )

@@ -9,8 +9,12 @@ import pytest
 from sqlalchemy import func, select, text
 
 from jobs.ledger import open_ledger
-from jobs.ledger.claims import submits
+from jobs.ledger.access import holds
+from jobs.ledger.accounts.conditions import batches_to_tell_of
+from jobs.ledger.claims import fair_share, submits
+from jobs.ledger.database.schema import accounts, jobs
 from jobs.ledger.database.statements import _compiled, fetch_first
+from jobs.ledger.openai.batches import due
 from tests.support import pooler, stocked_ledger
 from tests.support.ledger_sums import check_money
 from tests.support.stocked_ledger import NOW, make
@@ -146,3 +150,37 @@ def test_a_session_that_forgets_what_it_kept_costs_no_fact(stocked, forgets):
 
     assert count_stored(stocked) == 3
     assert kept(stocked) == []  # it is not tried again
+
+
+def rows_read(ledger, work):
+    """Rows of jobs that PostgreSQL reads for it, from end to end or by an index."""
+    count = text("SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'jobs'")
+
+    def counted(tx):
+        before = tx.execute(count).scalar_one()
+        work(tx)
+        return tx.execute(count).scalar_one() - before
+
+    return ledger._database.write(counted)
+
+
+def test_what_is_asked_of_each_batch_reads_no_rows_of_others_however_many_wait(stocked):
+    """PostgreSQL has looked at the rows, and knows nothing of the batches: it looks by itself at 50 of them."""
+    with stocked._database.writing() as tx:
+        columns = ", ".join(each.name for each in jobs.columns if each.name not in ("id", "key", "position"))
+        more = "1000000 + number, 'more' || number, 1000 + number FROM jobs, generate_series(1, 30000) AS number"
+        first = "jobs.key = (SELECT min(key) FROM jobs)"
+        insert = f"INSERT INTO jobs ({columns}, id, key, position) SELECT {columns}, {more} WHERE {first}"
+        tx.execute(text(insert))
+        tx.execute(text("ANALYZE jobs"))
+        account = tx.execute(select(accounts)).first()
+    questions = {
+        "a claim": lambda tx: fair_share.with_work(tx, account, NOW, None, None, None),
+        "what is told of": batches_to_tell_of,
+        "what a token holds": lambda tx: holds.held(tx, 1, 1),
+        "batches of OpenAI's API": lambda tx: due(tx, NOW, 10),
+    }
+
+    read = {name: rows_read(stocked, work) for name, work in questions.items()}
+
+    assert {name: rows for name, rows in read.items() if rows > 50} == {}
