@@ -207,10 +207,10 @@ def _second(at: float | None) -> int | None:
 
 
 def _counts(door: Door, batch: RemoteBatch) -> tuple[int, int, int]:
-    """All requests, completed and failed, while it goes on."""
-    if batch.batch is None:
-        return 0, 0, 0
-    return counts_of(door.ledger.reports.progress(batch.batch).jobs)
+    """All requests, completed and failed, while it goes on; as OpenAI has it, zeros until they are counted."""
+    ours = door.ledger.batches.find(batch.batch) if batch.batch is not None else None
+    figures = door.figures.of(ours) if ours is not None else None
+    return counts_of(figures.progress.jobs) if figures is not None else (0, 0, 0)
 
 
 def counts_of(rows: Mapping[JobState, int]) -> tuple[int, int, int]:
