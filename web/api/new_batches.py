@@ -15,9 +15,9 @@ from jobs.errors import BadInput, LightfastError
 from jobs.formatting import usd
 from jobs.ledger.access.values import Token
 from web.api.batches import told
+from web.api.problems import ApiRoute, problems
 from web.callbacks.connection_limits import take_long_answer
 from web.door import Door, TheDoor, WhoMakes
-from web.idempotency import IdempotentRoute
 from web.uploads import Upload
 from worker.registration.acceptance import NotAccepted, accept, demand, planned_for
 from worker.registration.manifest_sources import ManifestSource
@@ -38,7 +38,7 @@ _STATUS = {
     "budget_exceeded": 402,
 }
 
-routes = APIRouter(prefix="/api/v1", tags=["batches"], route_class=IdempotentRoute)
+routes = APIRouter(prefix="/api/v1", tags=["batches"], responses=problems(), route_class=ApiRoute)
 
 
 def _option_fields() -> dict[str, Any]:

@@ -30,6 +30,7 @@ _MEANINGS = {
     403: "This is not for a token of that role.",
     404: "There is no such thing; for a producer also: it is somebody else's.",
     409: "Not possible as things stand; `detail` says why.",
+    413: "The upload is too large.",
     422: "What was sent cannot be read.",
     429: "Too many wrong tokens are being tried.",
     503: "The ledger does not answer, or too much is being asked: the same request later.",

@@ -69,8 +69,8 @@ def add_docs(app: FastAPI) -> None:
 
 def describe(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document."""
-    routes = [route for route in app.routes if getattr(route, "path", "").startswith("/api/")]
-    document = get_openapi(title="Lightfast", version="1", description=ABOUT, routes=routes)
+    document = get_openapi(title="Lightfast", version="1", description=ABOUT, routes=app.routes)
+    document["paths"] = {path: told for path, told in document["paths"].items() if path.startswith("/api/")}
     document.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     document["security"] = [{"token": []}]
     return document
