@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 
 import pytest
 import uvicorn
 
 from jobs.ledger import open_ledger
+from jobs.policy.access import Role
+from tests.support.access import Asker, make
 from web.app import WebLedger, make_app, server_of
 from web.callbacks import connection_limits
 
@@ -120,3 +123,53 @@ def test_guests_who_leave_in_the_middle_leave_no_line_in_the_log(sqlite_ledger_u
             assert status(probe) == 200
 
     assert capfd.readouterr().err == ""
+
+
+def upload(port, asker, first, wait=None):
+    """What an upload is answered that comes in two parts. `wait`: called between them."""
+    body = FORM % first
+    head = b"POST /v1/files HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer %s\r\n" % asker.text.encode()
+    form = b"Content-Type: multipart/form-data; boundary=end\r\nContent-Length: %d\r\n\r\n" % (len(body) + len(END))
+    with come(port, head + form + body) as connection:
+        if wait is not None:
+            wait()
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(END)
+        return answer(connection)
+
+
+FORM = (
+    b'--end\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
+    b'--end\r\nContent-Disposition: form-data; name="file"; filename="requests.jsonl"\r\n\r\n%s'
+)
+END = b"\r\n--end--\r\n"
+
+
+@pytest.fixture
+def producer(sqlite_ledger_url):
+    with contextlib.closing(open_ledger(sqlite_ledger_url)) as ledger:
+        return make(ledger, "shop", Role.PRODUCER)
+
+
+def test_an_upload_that_comes_in_steadily_may_take_longer_than_any_other_request(door, producer, monkeypatch):
+    monkeypatch.setattr(connection_limits, "PATIENCE", 0.3)
+    monkeypatch.setattr(connection_limits, "SLOWEST", 1)
+
+    said = upload(door, producer, b"x" * 1000, lambda: time.sleep(1.0))  # real time: what the limit is about
+
+    assert said == b"HTTP/1.1 200 OK"
+
+
+def test_an_upload_that_trickles_in_is_cut_off(door, producer, monkeypatch):
+    monkeypatch.setattr(connection_limits, "PATIENCE", 0.3)
+    monkeypatch.setattr(connection_limits, "SLOWEST", 1_000_000)
+
+    assert upload(door, producer, b"x" * 1000) == b""
+
+
+def test_an_upload_of_a_stranger_has_no_more_time_or_bytes_than_any_request(door, monkeypatch):
+    monkeypatch.setattr(connection_limits, "PATIENCE", 0.3)
+    monkeypatch.setattr(connection_limits, "SLOWEST", 1)
+    nobody = Asker("lf_" + "x" * 43, None)
+
+    assert upload(door, nobody, b"x" * 1000) in (b"", b"HTTP/1.1 401 Unauthorized")
