@@ -21,7 +21,14 @@ MOST_ROWS, MOST_COLUMNS, MOST_CHARACTERS = 1_048_576, 16_384, 32_767
 #: Integers from here on are text: Excel keeps 15 digits.
 _ROUNDED = 10**15
 #: Cells that Excel changes when it opens a CSV: formulas, digits beyond those it shows, leading zeros.
-_CHANGED = re.compile(r"[=+@\t\r].*|-(?![\d.,]+$).*|0\d+|\d{12,}", re.DOTALL)
+_FORMULA = r"[=+@\t\r].*|-(?![\d.,]+$).*"
+_CHANGED = re.compile(rf"{_FORMULA}|0\d+|\d{{12,}}", re.DOTALL)
+_IS_FORMULA = re.compile(_FORMULA, re.DOTALL)
+
+
+def without_formula(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula when it opens a CSV: an apostrophe stands before one that is."""
+    return f"'{text}" if _IS_FORMULA.match(text) else text
 
 
 def check_size(rows: int, columns: int) -> None:

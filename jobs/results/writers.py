@@ -15,7 +15,7 @@ from jobs.errors import LightfastError
 from jobs.formatting import dollars, usd, utc
 from jobs.manifest.raw_rows import as_text as raw_text
 from jobs.results.rows import Column, Type, Value, Values
-from jobs.results.spreadsheet import write_xlsx
+from jobs.results.spreadsheet import without_formula, write_xlsx
 
 #: Rows of a Parquet row group: large enough to compress well, small enough to hold (about 10 MB).
 ROW_GROUP = 10_000
@@ -24,19 +24,27 @@ Writer = Callable[[IO[bytes], Sequence[Column], Iterable[Values]], int]
 
 
 def write_csv(
-    file: IO[bytes], columns: Sequence[Column], lines: Iterable[Values], *, delimiter: str = ",", mark: bool = False
+    file: IO[bytes],
+    columns: Sequence[Column],
+    lines: Iterable[Values],
+    *,
+    delimiter: str = ",",
+    mark: bool = False,
+    no_formulas: bool = False,
 ) -> int:
     """UTF-8 with a header row; lists as JSON. Returns the lines written.
 
-    `mark`: a byte order mark, without which Excel takes the file for another encoding.
+    `mark`: a byte order mark, without which Excel takes the file for another encoding. `no_formulas`: an apostrophe
+    stands before what a spreadsheet would take for a formula: other people's text may be one that sends data away.
     """
     if mark:
         file.write(codecs.BOM_UTF8)
     table = csv.writer(_Utf8(file), delimiter=delimiter, lineterminator="\n")
-    table.writerow([column.name for column in columns])
+    cell = without_formula if no_formulas else str
+    table.writerow([cell(column.name) for column in columns])
     count = 0
     for count, line in enumerate(lines, start=1):  # noqa: B007  the last number is the count
-        table.writerow([as_text(*column.of(line)) for column in columns])
+        table.writerow([cell(as_text(*column.of(line))) for column in columns])
     return count
 
 

@@ -271,3 +271,15 @@ def seconds_waited(call, *, virtual):
     given = [word.value for word in call.keywords if word.arg == "timeout"]
     given += call.args[at : at + 1] if is_wait else []
     return next((one.value for one in given if isinstance(one, ast.Constant) and type(one.value) in (int, float)), None)
+
+
+def test_each_test_that_the_page_of_attacks_names_is_there():
+    named = re.findall(r"`(test_\w+)`", (ROOT / "docs" / "explanation" / "attacks.md").read_text())
+    there = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(), flags=re.MULTILINE)
+    }
+
+    assert len(named) > 40
+    assert set(named) - there == set()

