@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: docs help setup demo test test-fast test-long simulate check format cluster bench soak constraints clean
+.PHONY: docs help setup demo test test-fast test-long simulate check format cluster bench soak screenshots constraints clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -62,6 +62,9 @@ soak: $(READY)  ## kill everything at random while the sandbox counts charges; h
 
 bench: $(READY)  ## measure everything, and write docs/performance.md from it; ONLY="start plan": those alone
 	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+
+screenshots: $(READY)  ## pictures of the pages, into docs/pages; with Debian's chromium
+	@$(BIN)/python -W ignore -m tests.screenshots
 
 constraints: $(READY)  ## pin the newest versions in constraints.txt
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --all-extras --no-header --no-annotate pyproject.toml -o constraints.txt

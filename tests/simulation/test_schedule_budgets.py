@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-from cli.output.schedules import outcome, style
 from jobs.policy.firing import LEFT_TO_THE_NEXT, Into
 from jobs.results.completion import Reason, RunState, waits_for, waits_for_you
 from jobs.results.reasons import why
@@ -31,6 +30,7 @@ from tests.simulation.nights import (
 )
 from tests.support.worker_world import PRICE, Provider, answer
 from worker.scheduling import reading
+from worker.scheduling.words import outcome, style
 
 pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("looks_seldom")]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from cli.output.schedules import outcome
 from jobs.policy.firing import Into
 from jobs.results.completion import RunState, waits_for_you
 from jobs.states import BatchState, FiringState
@@ -21,6 +20,7 @@ from tests.simulation.nights import (
     write,
 )
 from tests.support.worker_world import PRICE, Provider
+from worker.scheduling.words import outcome
 
 pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("looks_seldom")]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from cli.output.schedules import outcome
 from jobs.policy.firing import Into
 from jobs.results.messages import messages_of
 from jobs.states import FiringState
@@ -22,6 +21,7 @@ from tests.simulation.nights import (
     write,
 )
 from tests.support.worker_world import PRICE, Provider, answer
+from worker.scheduling.words import outcome
 
 pytestmark = [pytest.mark.virtual_time]
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 from cli.commands.schedule import _as_of_now
 from cli.flow.session import LedgerSession
-from cli.output.schedules import history_lines, style, table
+from cli.output.schedules import history_lines, table
 from jobs.policy.firing import CatchUp, Into, OverlapPolicy
 from jobs.settings.model import modified as modified_at
 from jobs.states import FiringState, JobState
@@ -44,6 +44,7 @@ from worker.lanes.news import News
 from worker.scheduling import reading
 from worker.scheduling.clock import fall_due, read_taken
 from worker.scheduling.reading import read
+from worker.scheduling.words import style
 
 pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("looks_seldom")]
 

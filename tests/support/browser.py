@@ -13,15 +13,20 @@ from playwright.sync_api import Browser, Page, sync_playwright
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
+def program() -> str | None:
+    """Where it is."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """One for the tests of a module: while it lives, its thread's event loop runs, and other tests have their own."""
-    program = next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None:
+    found = program()
+    if found is None:
         missing = "NO BROWSER: the pages were NOT tested. Install chromium (apt-get install chromium)."
         pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
     with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
-from typing import Any, get_origin, get_type_hints
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 from fastapi import APIRouter, HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -26,6 +26,7 @@ from worker.registration.plan_document import plan_document
 from worker.registration.preflight import Preflight
 
 Document = dict[str, Any]
+T = TypeVar("T")
 
 #: Options that are said in a terminal alone, and those that are called otherwise here.
 _NOT_HERE = {"new_ledger", "notify", "manifest", "budget", "stop_after", "max_stall", "allow_failed"}
@@ -107,6 +108,11 @@ async def create_batch(door: TheDoor, token: WhoMakes, request: Request) -> Docu
     Its estimate is agreed to by the request, up to `at_most_usd`. A producer's batch holds its budget, else its
     estimate, of the token's day.
     """
+    return await _with_manifest(door, token, request, record_for(door, token))
+
+
+def record_for(door: Door, token: Token) -> Callable[[Preflight, int | None], Document]:
+    """What puts a planned batch on record for the token, for what was agreed to at most."""
 
     def record(preflight: Preflight, agreed: int | None) -> Document:
         accepted = accept(preflight, token, agreed=agreed)
@@ -115,7 +121,7 @@ async def create_batch(door: TheDoor, token: WhoMakes, request: Request) -> Docu
         batch = told(door, door.batch_of(accepted.name, token))
         return {**batch, "accepted": {"images": accepted.images, "usd": usd(accepted.held)}}
 
-    return await _with_manifest(door, token, request, record)
+    return record
 
 
 def refusal(refused: NotAccepted) -> Document:
@@ -139,14 +145,25 @@ async def _with_manifest(
             said = _fields_of(upload)
         else:
             said = await _json_of(request)
-        asked = _read(said, has_file=upload is not None)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(door.planners, _planned, door, token, asked, upload, work)
+        return await of_form(door, token, upload, said, work)
+
+
+async def of_form(
+    door: Door,
+    token: Token,
+    upload: Upload | None,
+    said: Mapping[str, Any],
+    work: Callable[[Preflight, int | None], T],
+) -> T:
+    """What `work` makes of the plan of a manifest that has come in. `said`: the options beside it."""
+    asked = _read(said, has_file=upload is not None)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(door.planners, _planned, door, token, asked, upload, work)
 
 
 def _planned(
-    door: Door, token: Token, asked: _Asked, upload: Upload | None, work: Callable[[Preflight, int | None], Document]
-) -> Document:
+    door: Door, token: Token, asked: _Asked, upload: Upload | None, work: Callable[[Preflight, int | None], T]
+) -> T:
     with _as_answers():
         options, agreed = _options(asked, upload), read_option("at_most_usd", asked.at_most_usd, read_money, None)
         source = _source_of(upload) if upload else None

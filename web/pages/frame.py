@@ -14,7 +14,9 @@ from fastapi.routing import APIRoute
 
 from jobs import formatting
 from jobs.errors import BadInput, LightfastError
+from jobs.ledger import is_away
 from jobs.results.sentences import stop_line
+from providers.types import MICROS
 from web import assets
 from web.pages.visitors import NeedsLogIn, Visitor, asked_for, log_in_path, pages_of, place_to_go
 
@@ -23,6 +25,7 @@ SEE_OTHER, UNAUTHORIZED = 303, 401
 TITLES = {
     400: "Not possible",
     401: "Log in",
+    402: "Too expensive",
     403: "Not allowed",
     404: "Not found",
     409: "Not possible now",
@@ -58,6 +61,7 @@ def _environment() -> jinja2.Environment:
         "utc": formatting.utc,
         "lasting": formatting.duration,
         "shorten": formatting.shorten,
+        "usd": lambda dollars: formatting.money(round(dollars * MICROS)),
         "number": lambda value: f"{value:,}",
     }
     return made
@@ -75,7 +79,7 @@ def page(request: Request, visitor: Visitor, template: str, *, status: int = 200
     """A whole page for somebody who is logged in; a session in use lives on. Reads the ledger."""
     pages = pages_of(request)
     stop = pages.door.ledger.emergency_stop.current()
-    frame = {"visitor": visitor, "stop": stop and stop_line(stop), "path": request.url.path, "has_new": False}
+    frame = {"visitor": visitor, "stop": stop and stop_line(stop), "path": request.url.path, "has_new": True}
     answer = _html(rendered(template, **frame, **values), status)
     pages.sessions.renew(request, answer, visitor.read)
     return answer
@@ -112,16 +116,31 @@ class PageRoute(APIRoute):
                 return await handle(request)
             except NeedsLogIn:
                 return _log_in(request)
-            except HTTPException as trouble:
-                return _trouble(trouble.status_code, str(trouble.detail), trouble.headers)
-            except RequestValidationError:
-                return _trouble(422, "This address has a part that cannot be read.")
-            except BadInput as trouble:
-                return _trouble(409, str(trouble))
-            except LightfastError as trouble:
-                return _trouble(503, str(trouble))
+            except Exception as trouble:
+                if (answer := _answer_to(trouble)) is None:
+                    raise
+                return answer
 
         return handler
+
+
+def _answer_to(trouble: Exception) -> Response | None:
+    """What is shown where a page cannot be, or something was not done; None: it is our own mistake."""
+    if isinstance(trouble, HTTPException):
+        return _trouble(trouble.status_code, "\n".join(problems_of(trouble)), trouble.headers)
+    if isinstance(trouble, RequestValidationError):
+        return _trouble(422, "This address has a part that cannot be read.")
+    if isinstance(trouble, LightfastError):
+        return _trouble(409 if isinstance(trouble, BadInput) else 503, str(trouble))
+    return _trouble(503, "Look again in a moment.") if is_away(trouble) else None
+
+
+def problems_of(refused: HTTPException) -> list[str]:
+    """What the API says where it does not do something, in lines."""
+    if not isinstance(refused.detail, dict):
+        return [str(refused.detail)]
+    problems: list[str] = refused.detail.get("problems") or [str(refused.detail.get("message"))]
+    return problems
 
 
 def _log_in(request: Request) -> Response:

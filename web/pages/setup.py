@@ -9,7 +9,21 @@ from web.addresses import Addresses
 from web.door import Door
 from web.headers import SafeHeaders
 from web.one_time_link import OneTimeLink
-from web.pages import batches, log_in, stop, workers
+from web.pages import (
+    accounts,
+    batch,
+    batches,
+    log_in,
+    new_batch,
+    pictures,
+    retry,
+    rows,
+    schedules,
+    stop,
+    unknown,
+    workers,
+)
+from web.pages.history import Histories
 from web.pages.shared_text import SharedTexts
 from web.pages.visitors import PagesState
 from web.sessions import Sessions
@@ -23,7 +37,23 @@ def add_pages(app: FastAPI, door: Door, addresses: Addresses, link: OneTimeLink 
         addresses=addresses,
         link=link,
         texts=SharedTexts(),
+        histories=Histories(door.open),
     )
     app.add_middleware(SafeHeaders)
-    for each in (assets, log_in, batches, workers, stop):
+    parts = (
+        assets,
+        log_in,
+        batches,
+        new_batch,
+        rows,
+        pictures,
+        retry,
+        unknown,
+        accounts,
+        schedules,
+        workers,
+        stop,
+        batch,
+    )
+    for each in parts:
         app.include_router(each.routes)

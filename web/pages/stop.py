@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from jobs.ledger.access.values import NewLogEntry
 from web.pages.frame import PageRoute, go, page
-from web.pages.visitors import FormOfOperator, Operates, PagesState, Posted, pages_of
+from web.pages.visitors import FormOfOperator, Operates, pages_of
 from worker.runtime.on_the_wire import SKIPPED, on_the_wire, settled
 
 routes = APIRouter(route_class=PageRoute, include_in_schema=False)
@@ -37,7 +36,7 @@ def stop_all(request: Request, form: FormOfOperator) -> Response:
     pages = pages_of(request)
     ledger = pages.door.ledger
     stopped = ledger.emergency_stop.begin(pages.door.now, form.by.name)
-    _note(pages, form, "emergency stop")
+    pages.door.note(form.by.token, "emergency stop")
     told = on_the_wire(ledger, settled(ledger, stopped.claimed))
     pages.texts.forget()
     return page(request, form.by, "stopped.html.j2", told=told)
@@ -49,12 +48,7 @@ def lift_stop(request: Request, form: FormOfOperator) -> Response:
     pages = pages_of(request)
     pages.door.ledger.schedules.fall_due(pages.door.now)  # while the stop stands: these are skipped
     pages.door.ledger.emergency_stop.lift()
-    _note(pages, form, "emergency stop lifted")
+    pages.door.note(form.by.token, "emergency stop lifted")
     pages.door.wake_submits()
     pages.texts.forget()
     return go("/")
-
-
-def _note(pages: PagesState, form: Posted, action: str) -> None:
-    entry = NewLogEntry(who=form.by.name, token_id=form.by.id, action=action)
-    pages.door.ledger.access.note(entry, pages.door.now)

@@ -13,10 +13,12 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from fastapi import Depends, HTTPException, Request
 
+from jobs.ledger.access.values import NO_TOKEN, Token
 from jobs.policy.access import Role
 from web.addresses import Addresses, is_at_this_machine, same_origin
 from web.door import Door
 from web.one_time_link import OneTimeLink
+from web.pages.history import Histories
 from web.pages.shared_text import SharedTexts
 from web.sessions import ReadSession, Session, Sessions
 from worker.runtime.who import who
@@ -39,6 +41,7 @@ class PagesState:
     addresses: Addresses
     link: OneTimeLink | None  # None: it is not for this listener
     texts: SharedTexts
+    histories: Histories
 
     def visitor(self, request: Request) -> Visitor | None:
         """Who it is. Blocks: to be called by `TokenCheck.ask`."""
@@ -50,10 +53,10 @@ class PagesState:
             token = self.door.tokens.of_id(said.token_id)
             if token is None:
                 return None
-            return Visitor(name=token.name, id=token.id, role=token.role, read=read, form_token=form_token)
+            return Visitor(token=token, read=read, form_token=form_token)
         if self.link is None or said.opened_by != self.link.id or not is_at_this_machine(request) or self.has_tokens():
             return None
-        return Visitor(name=who(), id=None, role=Role.OPERATOR, read=read, form_token=form_token)
+        return Visitor(token=_of_nobody(), read=read, form_token=form_token)
 
     def has_tokens(self) -> bool:
         """Whether a token is on record. Blocks."""
@@ -64,11 +67,19 @@ class PagesState:
 class Visitor:
     """Somebody who may see pages."""
 
-    name: str  # the token's; USER@HOST by the one-time link
-    id: int | None  # the token's; None: by the one-time link
-    role: Role
+    token: Token  # by the one-time link, `_of_nobody`
     read: ReadSession = field(repr=False)
     form_token: str = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """By which he is known: the token's, or USER@HOST."""
+        return self.token.name
+
+    @property
+    def role(self) -> Role:
+        """What he may."""
+        return self.token.role
 
     @property
     def is_producer(self) -> bool:
@@ -84,6 +95,23 @@ class Visitor:
     def operates(self) -> bool:
         """Whether it may do everything."""
         return self.role is Role.OPERATOR
+
+
+def _of_nobody() -> Token:
+    """Stands for the token of whoever sits at this machine while there is none."""
+    return Token(
+        id=NO_TOKEN,
+        name=who(),
+        role=Role.OPERATOR,
+        prefix="",
+        digest="",
+        daily_budget=None,
+        writes_to=None,
+        reads=(),
+        created_at=0.0,
+        used_at=None,
+        revoked_at=None,
+    )
 
 
 class NeedsLogIn(Exception):

@@ -23,32 +23,22 @@
     document.body.classList.toggle("away", failures > 1);
   });
 
-  // A manifest that is dropped, or chosen, is sent as it is; what comes back is the next page.
-  const drop = document.querySelector("[data-upload]");
+  // A manifest that is dropped is as one that was chosen, and its plan is shown at once.
+  const drop = document.getElementById("drop");
   if (drop) {
-    const input = drop.querySelector("input[type=file]"), bar = drop.querySelector("progress"), told = drop.querySelector("[role=status]");
-    const send = file => {
-      const request = new XMLHttpRequest();
-      request.open("POST", `${drop.dataset.upload}?name=${encodeURIComponent(file.name)}`);
-      request.setRequestHeader("X-Form-Token", drop.dataset.formToken);
-      request.setRequestHeader("Content-Type", "application/octet-stream");
-      bar.hidden = false;
-      told.textContent = `Sending ${file.name} …`;
-      request.upload.onprogress = event => { if (event.lengthComputable) bar.value = event.loaded / event.total; };
-      request.onload = () => {
-        if (request.status === 200) { location.assign(request.responseText); return; }
-        bar.hidden = true;
-        told.textContent = request.status === 401 ? "You are logged out. Open the page again." : request.responseText;
-      };
-      request.onerror = () => { bar.hidden = true; told.textContent = "The connection broke. Nothing was spent; send it again."; };
-      request.send(file);
+    const input = drop.querySelector("input"), plan = document.getElementById("plan"), show = () => {
+      if (input.form.reportValidity()) document.getElementById("plan-it").click();
     };
-    input.addEventListener("change", () => { if (input.files.length) send(input.files[0]); });
     for (const name of ["dragover", "dragleave", "drop"]) drop.addEventListener(name, event => {
       event.preventDefault();
       drop.classList.toggle("over", name === "dragover");
-      if (name === "drop" && event.dataTransfer.files.length) send(event.dataTransfer.files[0]);
+      if (name !== "drop" || !event.dataTransfer.files.length) return;
+      input.files = event.dataTransfer.files;
+      show();
     });
+    input.addEventListener("change", show);
+    // What was planned is not what would be made any more.
+    input.form.addEventListener("input", () => plan.replaceChildren());
   }
 
   // A form that was sent is not sent twice by a second click.

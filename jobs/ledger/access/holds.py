@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, func, insert, literal_column, or_, select, update
 
-from jobs.ledger.access.values import Acceptance, NotItsOwnError, OverDailyBudget, RevokedError
+from jobs.ledger.access.values import NO_TOKEN, Acceptance, NotItsOwnError, OverDailyBudget, RevokedError
 from jobs.ledger.accounts.daily_budgets import day_of
 from jobs.ledger.database.schema import access_tokens, batches, jobs, token_holds
 from jobs.ledger.database.statements import fetch, fetch_first, has_row
@@ -22,6 +22,8 @@ from jobs.states import BatchState
 def accept(tx: Connection, by: Acceptance, batch_id: int, now: float, *, is_new: bool) -> None:
     """The batch belongs to the token, and holds its amount. The caller holds the batch's row.
 
+    `NO_TOKEN`: it stays nobody's.
+
     The token's row is locked, so of any number that ask at once none is let through on what another one takes.
 
     Raises:
@@ -29,6 +31,8 @@ def accept(tx: Connection, by: Acceptance, batch_id: int, now: float, *, is_new:
         RevokedError: The token was revoked meanwhile.
         OverDailyBudget: The token's day does not leave as much.
     """
+    if by.token_id == NO_TOKEN:
+        return
     token = fetch_first(tx, _TOKEN, {"of_token": by.token_id})
     batch = fetch_first(tx, _BATCH, {"of_batch": batch_id})
     if token is None or batch is None:

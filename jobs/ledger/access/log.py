@@ -17,7 +17,7 @@ def note(tx: Connection, new: NewLogEntry, now: float) -> None:
     tx.execute(
         insert(access_log).values(
             at=now,
-            token_id=new.token_id,
+            token_id=new.token_id or None,  # `NO_TOKEN`
             who=clean(new.who),
             action=new.action,
             subject=None if new.subject is None else clean(new.subject),

@@ -8,6 +8,9 @@ from typing import Any
 
 from jobs.policy.access import Role
 
+#: The id of whoever acts without a token: at this machine, while there is none. No token on record has it.
+NO_TOKEN = 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewToken:

@@ -12,9 +12,10 @@ from jobs.ledger.batches.values import Batch
 from jobs.ledger.claims import reuse
 from jobs.ledger.database import server
 from jobs.ledger.database.engine import Database
-from jobs.ledger.reports import archived, money, progress, results, row_pages
+from jobs.ledger.reports import archived, history, money, progress, results, row_pages
 from jobs.ledger.reports.archived import Archives
 from jobs.ledger.reports.books import AuditLine, Entry
+from jobs.ledger.reports.history import Stretch
 from jobs.ledger.reports.values import DyingLinks, LearntFigures, Progress, Result, RowFilter, RowPage, Story
 
 
@@ -115,6 +116,14 @@ class ReportVerbs:
     def dying_links(self, now: float, *, within: float, waited: float) -> list[DyingLinks]:
         """By batch, the paid images that have waited `waited` seconds for their copy, and whose links die `within`."""
         return self._database.read(lambda tx: progress.dying_links(tx, now, within=within, waited=waited))
+
+    def stored_span(self, batch_id: int) -> tuple[float, float] | None:
+        """When the first and the newest image of a batch were stored; None: none is."""
+        return self._database.read(history.span, batch_id)
+
+    def stored_by_time(self, batch_id: int, since: float, width: float) -> list[Stretch]:
+        """What a batch has stored from `since` on, by stretches of `width` seconds that have an image."""
+        return self._database.read(history.stored, batch_id, since, width)
 
     def in_flight(self, batch: str) -> dict[str, int]:
         """A batch's open attempts, by the account they were sent with."""
