@@ -28,6 +28,7 @@ from starlette.responses import PlainTextResponse
 from jobs.errors import LightfastError
 from jobs.ledger import Ledger, open_ledger
 from jobs.policy.access import Role
+from jobs.results.account_report import accounts_document, read_accounts
 from jobs.settings.model import Settings
 from web.addresses import Addresses, addresses_of
 from web.api import batches, images, new_batches, operations, results, retry, rows, unknown
@@ -144,6 +145,7 @@ def make_app(
     counts, tokens = SharedAnswer(lambda: _page(web_ledger)), TokenCheck(web_ledger.opened)
     figures, answers = SharedFigures(web_ledger.opened), LongAnswers()
     events = BatchEvents(web_ledger.opened, figures)
+    accounts = SharedAnswer(lambda: _accounts(web_ledger.opened(), settings), least=PROBED)
     files, planners = KeptFiles(settings), ThreadPoolExecutor(PLANNERS, "planner")
     runner = BatchRunner(
         open=web_ledger.opened,
@@ -157,7 +159,7 @@ def make_app(
     async def life(_app: FastAPI) -> AsyncIterator[None]:
         runner.start()
         yield
-        for each in (runner, buffer, ready, counts, tokens, events, figures, answers):
+        for each in (runner, buffer, ready, counts, tokens, events, figures, accounts, answers):
             each.close()
         planners.shutdown(wait=False, cancel_futures=True)
 
@@ -190,6 +192,7 @@ def make_app(
         settings=settings,
         figures=figures,
         events=events,
+        accounts=accounts,
         answers=answers,
         pictures=StoredPictures(web_ledger.opened),
         files=files,
@@ -204,6 +207,10 @@ def make_app(
     add_docs(app)
     add_pages(app, app.state.door, addresses, link)
     return app
+
+
+def _accounts(ledger: Ledger, settings: Settings) -> dict[str, object]:
+    return accounts_document(read_accounts(ledger, settings, time.time() + ledger.clock_offset()), settings)
 
 
 def _answer_errors(app: FastAPI) -> None:

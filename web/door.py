@@ -19,6 +19,7 @@ from web.events import BatchEvents
 from web.figures import SharedFigures
 from web.kept_files import KeptFiles
 from web.pictures import StoredPictures
+from web.shared import SharedAnswer
 from web.streams import LongAnswers
 from web.tokens import TokenCheck
 from web.uploads import Uploads
@@ -37,6 +38,7 @@ class Door:
     settings: Settings
     figures: SharedFigures
     events: BatchEvents
+    accounts: SharedAnswer[dict[str, Any]]  # how they stand, for programs
     answers: LongAnswers
     pictures: StoredPictures
     files: KeptFiles

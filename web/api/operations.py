@@ -21,6 +21,9 @@ from worker.scheduling.documents import listed, whole_document
 routes = APIRouter(prefix="/api/v1", tags=["operations"], responses=problems(), route_class=ApiRoute)
 
 Document = dict[str, Any]
+#: Seconds that the first count of accounts is waited for, and for which the last one is told while the next is made.
+PATIENCE, OLD = 5.0, 60.0
+BUSY = 503
 Name = Annotated[str, Path(description="The schedule's name.")]
 
 
@@ -28,9 +31,12 @@ Name = Annotated[str, Path(description="The schedule's name.")]
 
 
 @routes.get("/accounts")
-def list_accounts(door: TheDoor, _token: WhoSeesAll) -> Document:
-    """Limits, use and pauses of each account, as `lightfast accounts --json` tells them."""
-    return accounts_document(read_accounts(door.ledger, door.settings, door.now), door.settings)
+async def list_accounts(door: TheDoor, _token: WhoSeesAll) -> Document:
+    """Limits, use and pauses of each account, as `lightfast accounts --json` tells them; counted every few seconds."""
+    try:
+        return await door.accounts.answer(PATIENCE, old=OLD)
+    except TimeoutError as slow:
+        raise HTTPException(BUSY, "the accounts are being counted", headers={"Retry-After": "5"}) from slow
 
 
 @routes.post("/accounts/{name}/probe")
