@@ -44,9 +44,9 @@ def show_accounts(request: Request, visitor: SeesAll) -> Response:
 
 
 @routes.get("/accounts/live")
-def look_at_accounts(request: Request, visitor: SeesAll, v: Version = "") -> Response:
+def look_at_accounts(request: Request, _visitor: SeesAll, v: Version = "") -> Response:
     """The same alone, if it is another than the one of that version."""
-    return answer_look(request, visitor, _part(pages_of(request)), v)
+    return answer_look(request, _part(pages_of(request)), v)
 
 
 @routes.get("/accounts/{name}/probe")

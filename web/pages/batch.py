@@ -84,7 +84,7 @@ def show_batch(request: Request, visitor: Sees, name: str) -> Response:
 def look_at_batch(request: Request, visitor: Sees, name: str, v: Version = "") -> Response:
     """What is alive of it, if it is another than the one of that version."""
     pages = pages_of(request)
-    return answer_look(request, visitor, _part(pages, pages.door.batch_of(name, visitor.token)), v)
+    return answer_look(request, _part(pages, pages.door.batch_of(name, visitor.token)), v)
 
 
 def _part(pages: PagesState, batch: Batch) -> SharedText:

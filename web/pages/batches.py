@@ -51,7 +51,7 @@ def show_batches(request: Request, visitor: Sees, before: Before = None) -> Resp
 @routes.get("/batches")
 def look_at_batches(request: Request, visitor: Sees, before: Before = None, v: Version = "") -> Response:
     """The list alone, if it is another than the one of that version."""
-    return answer_look(request, visitor, _part(pages_of(request), visitor, before), v)
+    return answer_look(request, _part(pages_of(request), visitor, before), v)
 
 
 def _part(pages: PagesState, visitor: Visitor, before: int | None) -> SharedText:

@@ -14,10 +14,7 @@ FRESH = 1.5
 #: Parts that are kept; the one that was not asked for longest goes first.
 MOST_KEPT = 400
 #: Looks a second of all open pages together, and the seconds between two looks of one page at least.
-LOOKS_A_SECOND, LEAST_INTERVAL = 20.0, 2.0
-#: Seconds without a look after which a page counts as closed, in turns of its own.
-GONE_AFTER = 3
-
+LOOKS_A_SECOND, LEAST_INTERVAL = 12.0, 2.0
 #: Stands in a part where its version belongs, which is known only when all of it is rendered.
 VERSION = "@version@"
 
@@ -38,7 +35,7 @@ class SharedTexts:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._kept: OrderedDict[Hashable, SharedText] = OrderedDict()
-        self._lookers: OrderedDict[Hashable, float] = OrderedDict()
+        self._next_look = 0.0
         self._lock = Lock()
 
     def get(self, key: Hashable, make: Callable[[], str]) -> SharedText:
@@ -61,16 +58,13 @@ class SharedTexts:
         with self._lock:
             self._kept.clear()
 
-    def interval(self, looker: Hashable) -> float:
-        """Seconds until a page looks again: the more are open, the longer, so that all together cost the same."""
+    def interval(self) -> float:
+        """Seconds until the page that asks looks again.
+
+        Each look gets the next free moment of those that are left: the more pages are open, the longer each waits, and
+        all together cost the same.
+        """
         now = self._clock()
         with self._lock:
-            self._lookers[looker] = now
-            self._lookers.move_to_end(looker)
-            pause = self._pause()
-            while now - next(iter(self._lookers.values())) > GONE_AFTER * pause:
-                self._lookers.popitem(last=False)
-            return self._pause()
-
-    def _pause(self) -> float:
-        return max(LEAST_INTERVAL, len(self._lookers) / LOOKS_A_SECOND)
+            self._next_look = max(now + LEAST_INTERVAL, self._next_look + 1 / LOOKS_A_SECOND)
+            return self._next_look - now

@@ -37,9 +37,9 @@ def show_workers(request: Request, visitor: SeesAll) -> Response:
 
 
 @routes.get("/workers/live")
-def look_at_workers(request: Request, visitor: SeesAll, v: Version = "") -> Response:
+def look_at_workers(request: Request, _visitor: SeesAll, v: Version = "") -> Response:
     """The same alone, if it is another than the one of that version."""
-    return answer_look(request, visitor, _part(pages_of(request)), v)
+    return answer_look(request, _part(pages_of(request)), v)
 
 
 def _part(pages: PagesState) -> SharedText:

@@ -1,26 +1,26 @@
 // What pages do by themselves: parts that are alive are asked for anew while somebody looks, the rest is plain HTML.
 "use strict";
 (() => {
-  const LEAST = 2, SLOWEST = 120; // seconds between two looks
-  let every = LEAST, failures = 0, timer;
+  const FIRST = 2, SLOWEST = 120; // seconds until the first look, and between two at most
+  let failures = 0, timer;
 
-  // The server says how often, by how many look; nothing is asked for in a tab that nobody sees.
+  const wait = seconds => { clearTimeout(timer); timer = setTimeout(look, 1000 * Math.min(SLOWEST, seconds)); };
+
+  // The server says when to look again, by how many look; nothing is asked for in a tab that nobody sees.
   function look() {
     clearTimeout(timer);
     if (document.hidden) return;
     for (const part of document.querySelectorAll("[data-live]")) htmx.trigger(part, "look");
-    timer = setTimeout(look, every * 1000);
   }
   document.addEventListener("visibilitychange", look);
-  document.addEventListener("DOMContentLoaded", () => { timer = setTimeout(look, LEAST * 1000); });
+  document.addEventListener("DOMContentLoaded", () => wait(FIRST));
 
   addEventListener("htmx:afterRequest", event => {
-    const { xhr, successful, elt } = event.detail;
-    if (!elt.closest("[data-live]")) return;
+    const { xhr, successful, target } = event.detail;
+    if (!target.closest("[data-live]")) return;
     failures = successful ? 0 : failures + 1;
-    const told = Number(xhr.getResponseHeader("X-Look-Every")) || LEAST;
-    every = Math.min(SLOWEST, told * 2 ** failures);
-    document.body.classList.toggle("away", failures > 1);
+    wait((Number(xhr.getResponseHeader("X-Look-Every")) || FIRST) * 2 ** failures);
+    document.body.classList.toggle("is-away", failures > 1);
   });
 
   // A manifest that is dropped is as one that was chosen, and its plan is shown at once.
