@@ -32,16 +32,15 @@ PAGES = {
     "rows": "/batches/catalog/rows",
     "row": "/batches/catalog/row?key=vase-broken",
     "pictures": "/batches/catalog/pictures",
-    "retry": "/batches/catalog/retry",
-    "unknown": "/unknown",
     "decide": "/batches/catalog/unknown?key=heron-lost",
-    "accounts": "/accounts",
-    "workers": "/workers",
-    "stop": "/stop",
     "new": "/new",
 }
-#: Those that are kept beside the light ones.
-ALSO = {"dark": ("batch", "pictures"), "phone": ("batch", "rows", "decide")}
+#: Which are kept, of each look.
+KEPT = {
+    "light": ("batches", "batch", "row", "decide", "new"),
+    "dark": ("batch", "pictures"),
+    "phone": ("batch", "rows"),
+}
 #: Width, height, colours.
 LOOKS = {"light": (1200, 760, "light"), "dark": (1200, 760, "dark"), "phone": (360, 740, "dark")}
 #: Colours of a picture: those of a page without photographs are few.
@@ -104,10 +103,8 @@ def _take_all(browser: Browser, address: str, token: str) -> None:
             page.get_by_label("Your token").fill(token)
             page.get_by_role("button", name="Log in").click()
             page.get_by_role("heading", name="Batches").wait_for()
-            for name, path in PAGES.items():
-                if name not in ALSO.get(look, PAGES):
-                    continue
-                page.goto(address + path)
+            for name in KEPT[look]:
+                page.goto(address + PAGES[name])
                 page.wait_for_load_state("networkidle")
                 _keep(page.screenshot(), f"{name}-{look}")
 

@@ -1,4 +1,4 @@
-"""How a batch came along, as charts show it: each stored image once, at its price, in the stretch when it was stored."""
+"""How a batch came along, as charts show it: each stored image once, at its price, when it was stored."""
 
 from __future__ import annotations
 
