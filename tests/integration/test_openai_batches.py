@@ -1,0 +1,189 @@
+"""Batches of OpenAI's API beside what the SDK shows: how they end without a worker, and who may be at them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+
+import pytest
+from starlette.testclient import TestClient
+
+from jobs.facts import SubmitUnclear
+from jobs.ledger import open_ledger
+from jobs.policy.access import Role
+from jobs.settings.model import Settings
+from jobs.states import BatchState
+from tests.support import stocked_ledger
+from tests.support.access import make
+from tests.support.patience import until
+from web.app import WebLedger, make_app
+from web.openai import runner
+
+GENERATIONS = "/v1/images/generations"
+OVER = {"completed", "failed", "expired", "cancelled"}
+
+
+@pytest.fixture
+def ledger(ledger_url):
+    with contextlib.closing(open_ledger(ledger_url)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def serve(ledger_url, tmp_path):
+    """Starts a `serve` without workers; there may be several."""
+    account = {"provider": "maxapi.io", "api_key": "k"}
+    settings = Settings(database_url=ledger_url, accounts={"main": account}, storage={"files": str(tmp_path / "files")})
+    with contextlib.ExitStack() as started:
+
+        def start(**more):
+            opened = started.enter_context(contextlib.closing(WebLedger(lambda: open_ledger(ledger_url))))
+            return started.enter_context(TestClient(make_app(opened, settings=settings, **more)))
+
+        yield start
+
+
+@pytest.fixture
+def shop(ledger, tmp_path):
+    return make(ledger, "shop", Role.PRODUCER, to=str(tmp_path / "shop"))
+
+
+def upload(web, asker, count=2):
+    lines = [
+        {"custom_id": f"r{n}", "method": "POST", "url": GENERATIONS, "body": {"model": "gpt-image-2", "prompt": f"{n}"}}
+        for n in range(count)
+    ]
+    content = "\n".join(map(json.dumps, lines)).encode()
+    answer = web.post(
+        "/v1/files", headers=asker.header, data={"purpose": "batch"}, files={"file": ("a.jsonl", content)}
+    )
+    return answer.json()["id"]
+
+
+def ask(web, asker, file, code=200, **metadata):
+    body = {"input_file_id": file, "endpoint": GENERATIONS, "completion_window": "24h", "metadata": metadata}
+    answer = web.post("/v1/batches", headers=asker.header, json=body)
+    assert answer.status_code == code, answer.text
+    return answer.json()
+
+
+def of(web, asker, batch):
+    return web.get(f"/v1/batches/{batch['id']}", headers=asker.header).json()
+
+
+def when(web, asker, batch, *states):
+    until(lambda: of(web, asker, batch)["status"] in states)
+    return of(web, asker, batch)
+
+
+def lines(web, asker, file):
+    return [json.loads(line) for line in web.get(f"/v1/files/{file}/content", headers=asker.header).text.splitlines()]
+
+
+def test_a_batch_whose_window_is_over_expires_and_nothing_more_is_sent_for_it(serve, shop, ledger, monkeypatch):
+    web = serve()
+    batch = ask(web, shop, upload(web, shop))
+    when(web, shop, batch, "in_progress")
+    monkeypatch.setattr(runner.BatchRunner, "_now", lambda *_: time.time() + 25 * 3600)
+
+    told = when(web, shop, batch, *OVER)
+
+    assert (told["status"], told["output_file_id"]) == ("expired", None)
+    assert told["request_counts"] == {"total": 2, "completed": 0, "failed": 2}
+    assert [line["error"]["code"] for line in lines(web, shop, told["error_file_id"])] == ["batch_expired"] * 2
+    assert ledger.batches.find(batch["id"]).state is BatchState.CANCELLED
+
+
+def test_held_rows_are_errors_and_do_not_keep_a_batch_from_its_end(serve, shop, ledger):
+    web = serve()
+    batch = ask(web, shop, upload(web, shop))
+    when(web, shop, batch, "in_progress")
+    ledger.accounts.sync([stocked_ledger.account()])
+    now = time.time()
+    for intent in ledger.claims.submits("main", now, lease=90, at_most=2).intents:
+        ledger.facts.record([SubmitUnclear(attempt_id=intent.attempt_id, at=now, code="server_error", message="no")])
+
+    told = when(web, shop, batch, *OVER)
+
+    assert (told["status"], told["request_counts"]["failed"]) == ("completed", 2)
+    assert {line["error"]["code"] for line in lines(web, shop, told["error_file_id"])} == {"outcome_unknown"}
+
+
+def test_several_servers_record_a_batch_once(serve, shop, ledger):
+    servers = [serve() for _ in range(3)]
+    batches = [ask(servers[0], shop, upload(servers[0], shop, 50)) for _ in range(4)]
+    for batch in batches:
+        when(servers[1], shop, batch, "in_progress")
+
+    assert sorted(each.name for each in ledger.batches.all()) == sorted(batch["id"] for batch in batches)
+    assert all(ledger.reports.progress(batch["id"]).images_total == 50 for batch in batches)
+
+
+def test_a_batch_whose_file_or_token_is_gone_fails(serve, shop, ledger, monkeypatch):
+    monkeypatch.setattr(runner.BatchRunner, "_look", lambda _self: None)  # nobody reads it yet
+    web = serve()
+    gone, kept = upload(web, shop), upload(web, shop)
+    first, second = ask(web, shop, gone), ask(web, shop, kept)
+    web.delete(f"/v1/files/{gone}", headers=shop.header)
+    monkeypatch.undo()
+
+    assert when(web, shop, first, *OVER)["errors"]["data"][0]["code"] == "file_missing"
+    when(web, shop, second, "in_progress")
+    third = ask(web, shop, gone, code=400, run="2")
+    assert third["error"]["param"] == "input_file_id"
+
+
+def test_a_name_that_is_taken_and_a_destination_that_is_not_its_own_fail(serve, shop, ledger):
+    web = serve()
+    ledger.batches.record_manifest(stocked_ledger.new_batch("spring"), stocked_ledger.rows(1), now=time.time())
+
+    taken = when(web, shop, ask(web, shop, upload(web, shop), lightfast_batch="spring"), *OVER)
+    elsewhere = when(web, shop, ask(web, shop, upload(web, shop), lightfast_to="s3://other/x"), *OVER)
+
+    assert taken["errors"]["data"][0]["code"] == "batch_name_taken"
+    assert elsewhere["errors"]["data"][0]["code"] == "not_allowed"
+
+
+def test_what_waits_for_a_person_for_too_long_expires(serve, shop, ledger, monkeypatch):
+    monkeypatch.setattr(runner, "JUDGE_EVERY", 0.0)
+    web = serve(max_stall=0.0)
+    batch = ask(web, shop, upload(web, shop))
+    when(web, shop, batch, "in_progress", *OVER)
+    ledger.batches.pause(batch["id"], "on your word")
+
+    told = when(web, shop, batch, *OVER)
+
+    assert told["status"] == "expired"
+
+
+def test_a_producer_sees_and_steers_none_of_anothers(serve, shop, ledger, tmp_path):
+    web, other = serve(), make(ledger, "other", Role.PRODUCER, to=str(tmp_path / "other"))
+    file = upload(web, shop)
+    batch = ask(web, shop, file)
+
+    for path in (f"/v1/files/{file}", f"/v1/files/{file}/content", f"/v1/batches/{batch['id']}"):
+        assert web.get(path, headers=other.header).status_code == 404, path
+    assert web.post(f"/v1/batches/{batch['id']}/cancel", headers=other.header).status_code == 404
+    assert web.get("/v1/files", headers=other.header).json()["data"] == []
+    assert web.get("/v1/batches", headers=other.header).json()["data"] == []
+    assert ask(web, other, file, code=400)["error"]["param"] == "input_file_id"
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"lightfast_unheard_of": "1"},
+        {"lightfast_budget": "much"},
+        {"lightfast_batch": "../x"},
+        {"lightfast_output": "gif"},
+        {"x" * 65: "1"},
+        {"x": "1" * 513},
+        {str(n): "1" for n in range(17)},
+    ],
+    ids=str,
+)
+def test_metadata_that_cannot_be_honoured_is_refused(serve, shop, metadata):
+    web = serve()
+
+    assert ask(web, shop, upload(web, shop), code=400, **metadata)["error"]["param"].startswith("metadata")
