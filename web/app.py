@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
-from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -45,7 +44,7 @@ from web.metrics import LedgerMetrics
 from web.one_time_link import OneTimeLink
 from web.openai import batches as openai_batches
 from web.openai import files as openai_files
-from web.openai.errors import OpenAIError, as_openai, is_openai, unreadable
+from web.openai.errors import AsciiJSON, OpenAIError, as_openai, is_openai, unreadable
 from web.openai.runner import BatchRunner
 from web.pages.setup import add_pages
 from web.pictures import StoredPictures
@@ -218,11 +217,17 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
-        return as_openai(error) if is_openai(request) else await http_exception_handler(request, error)
+        if is_openai(request):
+            return as_openai(error)
+        return AsciiJSON({"detail": error.detail}, status_code=error.status_code, headers=error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def unread(request: Request, error: RequestValidationError) -> Response:
-        return unreadable(error) if is_openai(request) else await request_validation_exception_handler(request, error)
+        if is_openai(request):
+            return unreadable(error)
+        # Without what was sent: it may be what no JSON can hold.
+        told = [{name: each[name] for name in ("type", "loc", "msg")} for each in error.errors()]
+        return AsciiJSON({"detail": told}, status_code=422)
 
     @app.api_route("/v1/images/{rest:path}", methods=["POST"], include_in_schema=False)
     async def no_images_at_once(rest: str) -> Response:  # noqa: ARG001  any of them

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
+import hashlib
+import json
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +16,19 @@ from fastapi import HTTPException, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
+from jobs.ledger.access.values import Token
 from web.callbacks.connection_limits import connection_of
 
 #: Bytes of a request with a file, and of its other fields together.
 MOST, MOST_FIELDS = 512 * 1024 * 1024, 256 * 1024
 #: Uploads at once, and the bytes that they may have together; others are asked to come again.
-AT_ONCE, TOGETHER = 100, 4 * MOST
+AT_ONCE, TOGETHER = 100, 8 * MOST
+#: Bytes that those of one token may have together.
+OF_ONE = 2 * MOST
 #: Fields beside the file, and characters of a file's name that are kept.
 FIELDS, NAME = 60, 200
 
-TOO_LARGE, BUSY, UNREADABLE = 413, 503, 422
+HOW_LONG, TOO_LARGE, BUSY, UNREADABLE = 411, 413, 503, 422
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,33 +50,37 @@ class Uploads:
 
     def __init__(self) -> None:
         self._coming = self._bytes = 0
+        self._of_token: Counter[int] = Counter()  # bytes
 
     @contextlib.asynccontextmanager
-    async def received(self, request: Request, name: str) -> AsyncIterator[Upload]:
-        """The file in the form's field `name`.
+    async def received(self, request: Request, name: str, token: Token) -> AsyncIterator[Upload]:
+        """The file in the form's field `name`; afterwards `what_came` tells it from others.
 
         Raises:
-            HTTPException: It is too large (413), comes with too many others (503), or is no such form (422).
+            HTTPException: It is too large (413), does not say how large (411), comes with too many others (503), or is
+                no such form (422).
         """
         expected = _length(request)
-        if self._coming >= AT_ONCE or self._bytes + expected > TOGETHER:
+        is_full = self._coming >= AT_ONCE or self._bytes + expected > TOGETHER
+        if is_full or self._of_token[token.id] + expected > OF_ONE:
             raise HTTPException(BUSY, "too many uploads at once", headers={"Retry-After": "10"})
         self._coming, self._bytes = self._coming + 1, self._bytes + expected
+        self._of_token[token.id] += expected
         try:
             async with _form(request) as form:
                 file = form.get(name)
                 if not isinstance(file, UploadFile):
                     raise HTTPException(UNREADABLE, f"{name}: a file in a form (multipart/form-data)")
                 with tempfile.NamedTemporaryFile(prefix="lightfast-upload-") as kept:
-                    await run_in_threadpool(_write, file.file, kept)
-                    yield Upload(
-                        path=Path(kept.name),
-                        filename=plain_name(file.filename or name),
-                        bytes=kept.tell(),
-                        fields=_texts(form),
-                    )
+                    texts, filename = _texts(form), plain_name(file.filename or name)
+                    digest = await run_in_threadpool(_write, file.file, kept)
+                    told = [filename, digest, sorted(texts.items())]
+                    request.state.upload = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+                    yield Upload(path=Path(kept.name), filename=filename, bytes=kept.tell(), fields=texts)
         finally:
             self._coming, self._bytes = self._coming - 1, self._bytes - expected
+            self._of_token[token.id] -= expected
+            self._of_token += Counter()  # without those that have none
 
 
 def plain_name(name: str) -> str:
@@ -83,7 +92,9 @@ def plain_name(name: str) -> str:
 def _length(request: Request) -> int:
     """Bytes that a request has at most."""
     said = request.headers.get("content-length", "")
-    length = int(said) if said.isascii() and said.isdecimal() else MOST
+    if not (said.isascii() and said.isdecimal()):
+        raise HTTPException(HOW_LONG, "an upload says how long it is (Content-Length)")
+    length = int(said[:20])
     if length > MOST:
         raise HTTPException(TOO_LARGE, f"an upload has {MOST:,} bytes at most")
     return length
@@ -99,9 +110,19 @@ async def _form(request: Request) -> AsyncIterator[FormData]:
         yield form
 
 
-def _write(file: Any, into: IO[bytes]) -> None:
-    shutil.copyfileobj(file, into, 1 << 20)
+def _write(file: Any, into: IO[bytes]) -> str:
+    """The hash of what was written."""
+    hashed = hashlib.sha256()
+    while part := file.read(1 << 20):
+        hashed.update(part)
+        into.write(part)
     into.flush()
+    return hashed.hexdigest()
+
+
+def what_came(request: Request) -> str:
+    """What tells the form of a request from another, once it was received; "": it had none."""
+    return getattr(request.state, "upload", "")
 
 
 def _texts(form: FormData) -> dict[str, list[str]]:

@@ -210,3 +210,15 @@ def test_stored_markup_and_headers_in_a_file_s_name_are_plain_text(web, operator
     assert "/" not in told["source"]
     assert "\n" not in told["source"]
     assert json.dumps(told)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[" * 200_000, b'{"manifest": "https://x/\\ud800.csv"}', b'{"manifest": NaN}', b"\xff"],
+    ids=["deep", "half a pair", "no number", "no text"],
+)
+def test_json_that_nobody_writes_is_refused_in_words(web, operator, body):
+    for path in ("batches", "plan", "batches/x/retry"):
+        headers = {**operator.header, "Content-Type": "application/json"}
+        answer = web.post(f"/api/v1/{path}", headers=headers, content=body)
+        assert 400 <= answer.status_code < 500, (path, answer.text[:200])

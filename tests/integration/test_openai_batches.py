@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
+import subprocess
 import time
 
 import pytest
@@ -46,7 +48,7 @@ def serve(ledger_url, tmp_path):
 
 @pytest.fixture
 def shop(ledger, tmp_path):
-    return make(ledger, "shop", Role.PRODUCER, to=str(tmp_path / "shop"))
+    return make(ledger, "shop", Role.PRODUCER, to=str(tmp_path / "shop"), budget=100_000_000)
 
 
 def upload(web, asker, count=2):
@@ -73,8 +75,10 @@ def of(web, asker, batch):
 
 
 def when(web, asker, batch, *states):
-    until(lambda: of(web, asker, batch)["status"] in states)
-    return of(web, asker, batch)
+    until(lambda: of(web, asker, batch)["status"] in {*states, *OVER})
+    told = of(web, asker, batch)
+    assert told["status"] in states, told
+    return told
 
 
 def lines(web, asker, file):
@@ -187,3 +191,66 @@ def test_metadata_that_cannot_be_honoured_is_refused(serve, shop, metadata):
     web = serve()
 
     assert ask(web, shop, upload(web, shop), code=400, **metadata)["error"]["param"].startswith("metadata")
+
+
+def test_a_cancel_that_was_cut_in_half_stops_the_money_all_the_same(serve, shop, ledger):
+    web = serve()
+    batch = ask(web, shop, upload(web, shop))
+    when(web, shop, batch, "in_progress")
+    ledger.openai_batches.cancel(ledger.openai_batches.find(batch["id"]).id, time.time())  # and then it was killed
+
+    assert when(web, shop, batch, "cancelled")["request_counts"]["failed"] == 2
+    assert ledger.batches.find(batch["id"]).state is BatchState.CANCELLED
+
+
+def test_what_a_dead_process_was_reading_is_read_by_the_next_one_at_once(serve, shop, ledger, monkeypatch):
+    monkeypatch.setattr(runner.BatchRunner, "_look", lambda _self: None)  # nobody reads it yet
+    batch = ask(web := serve(), shop, upload(web, shop))
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    held = f"{socket.gethostname()}:{dead.pid}:x"
+    assert ledger.openai_batches.take(ledger.openai_batches.find(batch["id"]).id, held, time.time(), time.time() + 3600)
+    monkeypatch.undo()
+
+    when(serve(), shop, batch, "in_progress")
+
+
+@pytest.mark.parametrize("seconds", ["0", "x", "9" * 400, "0" * 400 + "3600", "-3600", "٣٦٠٠", "3600.0"])
+def test_a_file_is_kept_for_no_time_that_cannot_be_told(serve, shop, seconds):
+    web = serve()
+    sent = {"purpose": "batch", "expires_after[anchor]": "created_at", "expires_after[seconds]": seconds}
+    answer = web.post("/v1/files", headers=shop.header, data=sent, files={"file": ("a.jsonl", b"{}")})
+
+    assert answer.status_code == 400
+    assert web.get("/v1/files", headers=shop.header).json()["data"] == []
+
+
+def test_a_results_file_that_lost_a_part_is_not_sent_as_an_empty_one(serve, shop, ledger, tmp_path):
+    web = serve()
+    batch = ask(web, shop, upload(web, shop))
+    when(web, shop, batch, "in_progress")
+    web.post(f"/v1/batches/{batch['id']}/cancel", headers=shop.header)
+    file = when(web, shop, batch, "cancelled")["error_file_id"]
+    (tmp_path / "files" / file / "000000.jsonl").unlink()
+
+    assert web.get(f"/v1/files/{file}/content", headers=shop.header).status_code == 404
+
+
+def test_another_file_with_the_same_idempotency_key_is_refused(serve, shop):
+    web, key = serve(), {**shop.header, "Idempotency-Key": "one"}
+
+    def send(content):
+        return web.post("/v1/files", headers=key, data={"purpose": "batch"}, files={"file": ("a.jsonl", content)})
+
+    first = send(b"{}").json()
+
+    assert send(b"{}").json() == first
+    assert send(b"[]").status_code == 409
+
+
+@pytest.mark.parametrize("purpose", ["\0", "fine-tune"])
+def test_files_of_no_purpose_of_ours_are_none(serve, shop, purpose):
+    web = serve()
+    upload(web, shop)
+
+    assert web.get("/v1/files", headers=shop.header, params={"purpose": purpose}).json()["data"] == []

@@ -17,6 +17,7 @@ from jobs.ledger.batches.values import Batch
 from jobs.planning.made_meanwhile import waiting_twice
 from jobs.policy.access import Role
 from jobs.results.conditions import ON_YOUR_WORD
+from jobs.results.progress import state_of_batch
 from jobs.states import BatchState, JobState
 from web.api.problems import ApiRoute, problems
 from web.door import NOT_NOW, UNREADABLE, Door, TheDoor, WhoMakes, WhoSees
@@ -41,7 +42,7 @@ def list_batches(door: TheDoor, token: WhoSees, after: After = "", limit: Limit 
     mine = token.id if token.role is Role.PRODUCER else None
     found = door.ledger.batches.page(limit + 1, before=_number(after), of_token=mine)
     more = str(found[limit - 1].id) if len(found) > limit else None
-    return {"batches": [_summary(each) for each in found[:limit]], "next": more}
+    return {"batches": [_in_the_list(door, each) for each in found[:limit]], "next": more}
 
 
 @routes.get("/{batch}")
@@ -113,6 +114,13 @@ def told(door: Door, batch: Batch) -> Document:
     if figures is None:
         return {**_summary(batch), "counted_at": None}
     return counted_document(figures)
+
+
+def _in_the_list(door: Door, batch: Batch) -> Document:
+    """As it was counted last, without waiting: where it never was, that is begun, and the next look tells its end."""
+    figures = door.figures.of(batch, 0.0)
+    state = batch.state.value if figures is None else state_of_batch(figures.progress)
+    return {**_summary(batch), "state": state}
 
 
 def _summary(batch: Batch) -> Document:

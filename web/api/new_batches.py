@@ -141,7 +141,7 @@ async def _with_manifest(
     async with contextlib.AsyncExitStack() as received:
         upload = None
         if request.headers.get("content-type", "").lower().startswith("multipart/"):
-            upload = await received.enter_async_context(door.uploads.received(request, "manifest"))
+            upload = await received.enter_async_context(door.uploads.received(request, "manifest", token))
             said = _fields_of(upload)
         else:
             said = await _json_of(request)
@@ -202,8 +202,8 @@ def _fields_of(upload: Upload) -> Document:
 async def _json_of(request: Request) -> Document:
     try:
         said = await request.json()
-    except ValueError as wrong:
-        raise HTTPException(UNREADABLE, "the body is no JSON") from wrong
+    except (ValueError, RecursionError) as wrong:
+        raise HTTPException(UNREADABLE, "the body is no JSON, or a very deep one") from wrong
     if not isinstance(said, dict):
         raise HTTPException(UNREADABLE, "the body is a JSON object")
     return said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -21,6 +22,11 @@ class ProblemAnswer(BaseModel):
     )
 
 
+#: Seconds that a change waits for the ledger: well below the time after which a connection is given up.
+WRITE_PATIENCE = 20.0
+#: Where manifests are read and recorded, which takes as long as it does.
+TAKES_LONG = ("/api/v1/plan", "/api/v1/batches")
+_LATER = {"Retry-After": "30"}
 #: What is answered where it would cost too much.
 TOO_MUCH = 402
 _MEANINGS = {
@@ -47,6 +53,28 @@ def refused(status: int, code: str, message: str) -> HTTPException:
     return HTTPException(status, {"code": code, "message": message})
 
 
+async def _in_time(request: Request, answer: Coroutine[Any, Any, Response]) -> Response:
+    """The answer; of a change that the ledger does not take, that it does not. It may take it later all the same.
+
+    A manifest or a file may take as long as it does.
+    """
+    said = request.headers.get("content-type", "").lower()
+    if request.method == "GET" or said.startswith("multipart/") or request.url.path in TAKES_LONG:
+        return await answer
+    working = asyncio.ensure_future(answer)
+    done, _ = await asyncio.wait([working], timeout=WRITE_PATIENCE)
+    if not done:
+        working.add_done_callback(_forget)
+        raise HTTPException(503, "the ledger takes no writes now; look first whether it was done", headers=_LATER)
+    return working.result()
+
+
+def _forget(working: asyncio.Future[Response]) -> None:
+    """Nobody waits for what becomes of it."""
+    if not working.cancelled():
+        working.exception()
+
+
 class ApiRoute(IdempotentRoute):
     """A route that answers as documented where the ledger is away, or refuses what was asked of it."""
 
@@ -56,7 +84,7 @@ class ApiRoute(IdempotentRoute):
 
         async def handle_or_say_why(request: Request) -> Response:
             try:
-                return await handle(request)
+                return await _in_time(request, handle(request))
             except LightfastError as refused:
                 raise HTTPException(409, str(refused)) from refused
             except Exception as trouble:

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.ledger.access.values import Token
 from jobs.ledger.openai.values import FilePurpose, NewRemoteBatch, RemoteBatch, RemoteState
 from jobs.states import JobState
+from web.api.problems import ApiRoute
 from web.door import Door, TheDoor, WhoMakes
-from web.idempotency import IdempotentRoute
 from web.openai.errors import OpenAIError
 from web.openai.files import KEPT, LEAST_KEPT, MOST_KEPT, After, Document, as_page, whose
 from worker.registration.options import read_duration, read_money
@@ -38,7 +38,7 @@ _OUTPUTS = ("b64_json", "url")
 
 Limit = Annotated[int, Field(ge=1, le=100)]
 
-routes = APIRouter(prefix="/v1/batches", tags=["openai"], route_class=IdempotentRoute)
+routes = APIRouter(prefix="/v1/batches", tags=["openai"], route_class=ApiRoute)
 
 
 class ExpiresAfter(BaseModel):
@@ -114,10 +114,11 @@ def cancel_batch(door: TheDoor, token: WhoMakes, batch: str) -> Document:
     """Nothing new is sent for it; what is paid is still stored, and stands in its output file."""
     found = _own(door, token, batch)
     if found.state in (RemoteState.VALIDATING, RemoteState.IN_PROGRESS):
-        door.ledger.openai_batches.cancel(found.id, door.now)
-        found = _own(door, token, batch)
+        # Ours first: a server that dies in between has stopped the money, and the next one sees that it is cancelled.
         if found.batch is not None:
             door.ledger.batches.cancel(found.batch)
+        door.ledger.openai_batches.cancel(found.id, door.now)
+        found = _own(door, token, batch)
         door.note(token, "batch cancel", found.batch or found.name)
         door.wake_runner()
     elif found.state is not RemoteState.CANCELLING and found.state is not RemoteState.CANCELLED:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -11,6 +13,14 @@ from starlette.exceptions import HTTPException
 PREFIX = "/v1/"
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _SERVER = 500
+
+
+class AsciiJSON(JSONResponse):
+    """JSON that can hold any text, also half of a surrogate pair, which a request may have sent."""
+
+    def render(self, content: object) -> bytes:
+        """The bytes."""
+        return json.dumps(content).encode("ascii")
 
 
 class OpenAIError(HTTPException):
@@ -27,7 +37,7 @@ def as_openai(error: HTTPException) -> JSONResponse:
     kind = _TYPES.get(status, "server_error" if status >= _SERVER else "invalid_request_error")
     code, param = (error.code, error.param) if isinstance(error, OpenAIError) else (None, None)
     told = {"message": str(error.detail), "type": kind, "param": param, "code": code}
-    return JSONResponse({"error": told}, status_code=status, headers=error.headers)
+    return AsciiJSON({"error": told}, status_code=status, headers=error.headers)
 
 
 def unreadable(error: RequestValidationError) -> JSONResponse:

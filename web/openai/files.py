@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import secrets
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from collections.abc import AsyncIterator, Iterator
+from typing import IO, Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
@@ -15,9 +17,9 @@ from jobs.errors import LightfastError
 from jobs.ledger.access.values import Token
 from jobs.ledger.openai.values import FilePurpose, NewFile, RemoteFile
 from jobs.policy.access import Role
-from web.callbacks.connection_limits import take_long_answer
+from web.api.problems import ApiRoute
+from web.callbacks.connection_limits import connection_of, take_long_answer
 from web.door import Door, TheDoor, WhoMakes
-from web.idempotency import IdempotentRoute
 from web.openai.errors import OpenAIError
 from web.openai.lines import content_of
 from web.uploads import Upload
@@ -27,12 +29,13 @@ KEPT, LEAST_KEPT, MOST_KEPT = 30 * 86_400, 3_600, 30 * 86_400
 #: Files of a page.
 MOST = 10_000
 BAD, NOT_THERE, NO_PLACE = 400, 404, 503
+_SECONDS = re.compile(r"[0-9]{1,10}")
 
 Document = dict[str, Any]
 After = Annotated[str, Query(description="The last file of the page before.", max_length=100)]
 Limit = Annotated[int, Query(ge=1, le=MOST)]
 
-routes = APIRouter(prefix="/v1/files", tags=["openai"], route_class=IdempotentRoute)
+routes = APIRouter(prefix="/v1/files", tags=["openai"], route_class=ApiRoute)
 _FORM = {
     "requestBody": {
         "required": True,
@@ -57,7 +60,7 @@ _FORM = {
 @routes.post("", openapi_extra=_FORM)
 async def upload_file(door: TheDoor, token: WhoMakes, request: Request) -> Document:
     """Takes a file of requests, one a line."""
-    async with door.uploads.received(request, "file") as upload:
+    async with door.uploads.received(request, "file", token) as upload:
         seconds = _asked_seconds(upload)
         return await run_in_threadpool(_keep, door, token, upload, seconds)
 
@@ -73,6 +76,8 @@ def list_files(
 ) -> Document:
     """The files that are there, page by page."""
     behind = _own(door, token, after).id if after else None
+    if purpose not in ("", *FilePurpose):
+        return as_page([], has_more=False)
     found = door.ledger.openai_files.page(
         limit + 1,
         after=behind,
@@ -90,21 +95,35 @@ def get_file(door: TheDoor, token: WhoMakes, file: str) -> Document:
 
 
 @routes.get("/{file}/content", response_class=Response)
-def get_content(door: TheDoor, token: WhoMakes, file: str, request: Request) -> Response:
+async def get_content(door: TheDoor, token: WhoMakes, file: str, request: Request) -> Response:
     """The bytes of a file. Images in a batch's results are read from where they are stored, as they are sent."""
-    found = _own(door, token, file)
+    found = await run_in_threadpool(_own, door, token, file)
     take_long_answer(request)
     if found.purpose is FilePurpose.BATCH:
-        return _as_it_came(door, found)
-    return StreamingResponse(_flowing(door, found), media_type="application/jsonl")
+        return await run_in_threadpool(_as_it_came, door, found)
+    with _its_place():
+        first_and_others = await door.answers.stream(lambda into: _write(door, found, into))
+    return StreamingResponse(_unless_it_breaks_off(first_and_others, request), media_type="application/jsonl")
+
+
+async def _unless_it_breaks_off(parts: AsyncIterator[bytes], request: Request) -> AsyncIterator[bytes]:
+    """A place that is away in the middle ends the connection, so that nobody takes a part for the whole."""
+    try:
+        async for part in parts:
+            yield part
+    except (LightfastError, FileNotFoundError):
+        if (connection := connection_of(request)) is None:
+            raise
+        connection.leave()
 
 
 @routes.delete("/{file}")
 def delete_file(door: TheDoor, token: WhoMakes, file: str) -> Document:
     """Deletes a file. No image and no row of a batch goes with it."""
     found = _own(door, token, file)
+    with _its_place():  # first, so that a place that is away leaves the file there to be deleted again
+        door.files.remove(door.ledger, found)
     door.ledger.openai_files.delete(found.name, door.now)
-    door.files.remove(door.ledger, found)
     return {"id": found.name, "object": "file", "deleted": True}
 
 
@@ -125,10 +144,8 @@ def _keep(door: Door, token: Token, upload: Upload, seconds: float) -> Document:
         place=f"{name}.jsonl",
         expires_at=now + seconds,
     )
-    try:
+    with _its_place():
         door.files.put(door.ledger, new.place, upload.path)
-    except LightfastError as trouble:
-        raise OpenAIError(NO_PLACE, str(trouble)) from trouble
     return _document(door.ledger.openai_files.add(new, now))
 
 
@@ -143,23 +160,33 @@ def kept_seconds(asked: str, param: str) -> float:
     """Seconds for which a file is to be kept, from what a request says."""
     if not asked:
         return float(KEPT)
-    if not (asked.isascii() and asked.isdecimal() and LEAST_KEPT <= int(asked[:12]) <= MOST_KEPT):
+    if not (_SECONDS.fullmatch(asked) and LEAST_KEPT <= int(asked) <= MOST_KEPT):
         raise OpenAIError(BAD, f"{param}: {LEAST_KEPT} to {MOST_KEPT} seconds from created_at", param=param)
     return float(asked)
 
 
 def _as_it_came(door: Door, file: RemoteFile) -> Response:
     opened = door.files.local(door.ledger, file)
-    try:
+    with _its_place():
         path = opened.__enter__()
-    except FileNotFoundError as gone:
-        raise OpenAIError(NOT_THERE, f"the bytes of {file.name} are gone") from gone
     ending = BackgroundTask(opened.__exit__, None, None, None)
     return FileResponse(path, media_type="application/jsonl", background=ending)
 
 
-def _flowing(door: Door, file: RemoteFile) -> Iterator[bytes]:
-    yield from content_of(door.ledger, door.files, file)
+def _write(door: Door, file: RemoteFile, into: IO[bytes]) -> None:
+    for line in content_of(door.ledger, door.files, file):
+        into.write(line)
+
+
+@contextlib.contextmanager
+def _its_place() -> Iterator[None]:
+    """What is answered where the bytes are gone, or the place where they lie is away."""
+    try:
+        yield
+    except FileNotFoundError as gone:
+        raise OpenAIError(NOT_THERE, "the bytes of this file are gone") from gone
+    except LightfastError as trouble:
+        raise OpenAIError(NO_PLACE, str(trouble)) from trouble
 
 
 def _own(door: Door, token: Token, name: str) -> RemoteFile:

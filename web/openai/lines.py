@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from jobs.errors import REFUSED_AGAIN
+from jobs.errors import REFUSED_AGAIN, StoreError
 from jobs.ledger import Ledger
 from jobs.ledger.openai.values import RemoteFile, RemoteState
 from jobs.ledger.reports.values import Result, StoredImage
@@ -111,7 +111,9 @@ def content_of(ledger: Ledger, files: KeptFiles, file: RemoteFile) -> Iterator[b
     stores = _ImageReader()
     for place in places_of(file):
         part = files.read(ledger, place)
-        lines = (orjson.loads(line) for line in (part or b"").splitlines())
+        if part is None:
+            raise FileNotFoundError(place)
+        lines = (orjson.loads(line) for line in part.splitlines())
         yield from in_order(stores.whole, lines, AT_ONCE, weight=_weight, most=HELD)
 
 
@@ -137,7 +139,12 @@ class _ImageReader:
         told = {"url": store.presign(image["path"], SIGNED)}
         if url_only:
             return told
-        content = store.read(image["path"])
+        try:
+            content = store.read(image["path"])
+        except StoreError as refused:
+            if refused.retryable:  # the place is away: the same request succeeds later
+                raise
+            return {**told, "b64_json": None, "lightfast_error": refused.message}
         if content is None:
             return {**told, "b64_json": None, "lightfast_error": "the object is not there any more"}
         return {"b64_json": base64.b64encode(content).decode(), **told}

@@ -42,8 +42,9 @@ from worker.runtime.telemetry import emit, is_telling
 
 #: Seconds between two looks, where nobody wakes it.
 EVERY = 1.0
-#: Seconds for which a batch is held, from the last sign of life; longer while it is recorded, in one transaction.
-HELD, RECORDING = 120.0, 3600.0
+#: Seconds for which a batch is held, from the last sign of life. While it is recorded, in one transaction, there is
+#: none: then it is held for as many seconds more as that takes where it goes slowly.
+HELD, ROWS_A_SECOND = 60.0, 500
 #: Batches worked on at once, and looked at in one look.
 AT_ONCE, LOOKED_AT = 2, 50
 #: Tries to record one where the destination or the ledger does not answer, and seconds between two at most.
@@ -80,6 +81,7 @@ class BatchRunner:
     _troubles: int = 0
     _cleaned_at: float = 0.0
     _judged_at: float = 0.0
+    _has_looked: bool = False
     _stalls: dict[int, StallDetector] = field(default_factory=dict)
 
     def start(self) -> None:
@@ -117,6 +119,9 @@ class BatchRunner:
 
     def _look(self) -> None:
         ledger = self.open()
+        if not self._has_looked:
+            self._free_those_of_the_dead(ledger)
+            self._has_looked = True
         now = self._now(ledger)
         for asked in ledger.openai_batches.due(now, LOOKED_AT):
             if len(self._at_work) >= AT_ONCE:
@@ -134,6 +139,12 @@ class BatchRunner:
             self._cleaned_at = now
             self._remove_expired(ledger, now)
 
+    def _free_those_of_the_dead(self, ledger: Ledger) -> None:
+        """A process of this machine that is not there any more does nothing for them."""
+        for asked in ledger.openai_batches.taken():
+            if asked.taken_by is not None and is_dead(asked.taken_by):
+                ledger.openai_batches.leave(asked.id, asked.taken_by, 0.0)
+
     def _expire_stalled(self, ledger: Ledger, now: float) -> None:
         """Batches that have waited for a person for `max_stall` make nothing new any more."""
         open_ = {asked.id: asked for asked in ledger.openai_batches.in_progress()}
@@ -149,8 +160,12 @@ class BatchRunner:
 
     def _remove_expired(self, ledger: Ledger, now: float) -> None:
         for file in ledger.openai_files.expired(now, CLEANED):
+            try:
+                self.files.remove(ledger, file)
+            except LightfastError as trouble:  # it is tried again
+                emit("openai_batches_not_seen", level="warning", problem=str(trouble)[:300])
+                continue
             ledger.openai_files.delete(file.name, now)
-            self.files.remove(ledger, file)
 
     def _now(self, ledger: Ledger) -> float:
         return time.time() + ledger.clock_offset()
@@ -180,6 +195,8 @@ class BatchRunner:
         if asked.state is RemoteState.IN_PROGRESS:
             self._end(ledger, asked)
             asked = ledger.openai_batches.find(asked.name) or asked
+        if asked.ends_as in (RemoteState.CANCELLED, RemoteState.EXPIRED):
+            self._stop(ledger, asked)
         if not ledger.openai_batches.is_going_on(asked.id):
             self._write_files(ledger, asked)
 
@@ -213,6 +230,8 @@ class BatchRunner:
     def _read(self, ledger: Ledger, asked: RemoteBatch) -> None:
         file = ledger.openai_files.find(asked.input_file)
         token = ledger.access.holder_of(asked.token_id)
+        if asked.expires_at <= self._now(ledger):
+            raise NotAccepted("batch_expired", "its completion window was over before its file was read")
         if file is None:
             raise NotAccepted("file_missing", f"the file {asked.input_file} is not there any more")
         if token is None:
@@ -224,6 +243,7 @@ class BatchRunner:
             to=said.get(TO, ""),
             budget=said.get(BUDGET),
             provider=said.get(PROVIDER, ""),
+            buy_again=True,  # as of OpenAI: what was asked for in another batch is made anew in this one
         )
         try:
             opened = self.files.local(ledger, file)
@@ -241,7 +261,7 @@ class BatchRunner:
                 with planning as preflight:
                     if preflight.batch is not None:
                         raise NotAccepted("batch_name_taken", f"there is a batch {preflight.name}: choose another name")
-                    self._keep(ledger, asked, RECORDING)
+                    self._keep(ledger, asked, HELD + preflight.seen.rows / ROWS_A_SECOND)
                     accept(preflight, token, request_id=asked.id)
         except FileNotFoundError as gone:
             raise NotAccepted("file_missing", f"the bytes of {asked.input_file} are gone") from gone
@@ -281,6 +301,12 @@ class BatchRunner:
             ledger.batches.cancel(name, f"its completion window of {asked.window} is over")
             ledger.openai_batches.end(asked.id, RemoteState.EXPIRED, now)
 
+    def _stop(self, ledger: Ledger, asked: RemoteBatch) -> None:
+        """Nothing new is sent for it, also where whoever said so died before."""
+        batch = ledger.batches.find(asked.batch or "")
+        if batch is not None and batch.state is not BatchState.CANCELLED:
+            ledger.batches.cancel(batch.name)
+
     def _write_files(self, ledger: Ledger, asked: RemoteBatch) -> None:
         name, ends_as = asked.batch or "", asked.ends_as or RemoteState.COMPLETED
         batch = ledger.batches.find(name)
@@ -301,6 +327,21 @@ class BatchRunner:
         """Writes an object of a results file."""
         self._keep(ledger, asked, HELD)
         self.files.put(ledger, place, content)
+
+
+def is_dead(holder: str) -> bool:
+    """Whether a process of this machine is not there any more; of other machines nobody knows."""
+    host, _, rest = holder.partition(":")
+    number = rest.partition(":")[0]
+    if host != socket.gethostname() or not number.isdecimal():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 class _ResultsFile:

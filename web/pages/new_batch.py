@@ -88,7 +88,7 @@ async def _received(request: Request, visitor: Visitor) -> AsyncIterator[Upload]
     """The manifest, from a form of the visitor's own page."""
     take_long_answer(request)
     pages: PagesState = pages_of(request)
-    async with pages.door.uploads.received(request, "manifest") as upload:
+    async with pages.door.uploads.received(request, "manifest", visitor.token) as upload:
         demand_own_page(request, visitor.read.session, upload.field(FORM_TOKEN))
         yield upload
 

@@ -151,8 +151,12 @@ def demand(preflight: Preflight, agreed: int | None = None) -> None:
         )
     if preflight.mistake:
         raise NotAccepted("made_already", f"{preflight.mistake}. That needs `reuse`, or `buy_again`.")
-    if reasons := preflight.reasons:
-        raise NotAccepted("budget_exceeded", reasons)
+    if preflight.reasons:  # nothing but the budget is left of them
+        has = money(preflight.limits.budget or 0)
+        raise NotAccepted(
+            "budget_exceeded",
+            f"{count(seen.images, 'image')} would cost {money(seen.needed)}; its budget is {has}. Nothing was spent.",
+        )
     if agreed is not None and seen.needed > agreed:
         raise NotAccepted(
             "budget_exceeded",

@@ -210,8 +210,8 @@ _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 
 def read_duration(text: str) -> float:
     """90s, 15m, 6h, 1h30m; a bare number is seconds."""
-    parts = re.findall(r"(\d+(?:\.\d+)?)\s*(min|[smhd])?", text.strip())
-    if not re.fullmatch(r"(\d+(\.\d+)?\s*(min|[smhd])\s*)+|\d+(\.\d+)?", text.strip()):
+    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)\s*(min|[smhd])?", text.strip())
+    if not re.fullmatch(r"([0-9]+(\.[0-9]+)?\s*(min|[smhd])\s*)+|[0-9]+(\.[0-9]+)?", text.strip()):
         raise ValueError("a time such as 90s, 15m, 6h or 1h30m")
     return sum(float(number) * _UNITS[unit or "s"] for number, unit in parts)
 

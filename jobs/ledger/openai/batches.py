@@ -25,6 +25,8 @@ from jobs.states import BatchState
 from providers.types import clean
 
 _ASKED = openai_batches.c
+#: What a batch becomes of which nothing new is to be sent.
+_CUT_SHORT = (RemoteState.CANCELLED.value, RemoteState.EXPIRED.value)
 #: Errors of an input file that are kept.
 MOST_ERRORS = 100
 
@@ -91,11 +93,18 @@ def due(tx: Connection, now: float, most: int) -> list[RemoteBatch]:
     wanted = or_(
         _ASKED.state == RemoteState.VALIDATING.value,
         and_(_ASKED.state == RemoteState.IN_PROGRESS.value, over),
+        and_(_ASKED.ends_as.in_(_CUT_SHORT), batches.c.state != BatchState.CANCELLED.value),
         and_(_ASKED.batch_id.is_not(None), ~goes_on(_ASKED.batch_id)),
     )
     open_ = _ASKED.state.not_in([state.value for state in OVER])
     rows = tx.execute(_known().where(open_, _is_free(now), wanted).order_by(_ASKED.id).limit(most))
     return [_as_batch(row) for row in rows]
+
+
+def taken(tx: Connection) -> list[RemoteBatch]:
+    """Batches that are not over, and that a process is at, or was."""
+    open_ = (_ASKED.state.not_in([state.value for state in OVER]), _ASKED.taken_by.is_not(None))
+    return [_as_batch(row) for row in tx.execute(_known().where(*open_).order_by(_ASKED.id))]
 
 
 def in_progress(tx: Connection) -> list[RemoteBatch]:
@@ -229,4 +238,5 @@ def _as_batch(row: Any) -> RemoteBatch:
         error_file=row.error_file,
         counts=(row.rows_total, row.rows_completed, row.rows_failed) if counted else None,
         tries=row.tries,
+        taken_by=row.taken_by,
     )

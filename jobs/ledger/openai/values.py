@@ -99,6 +99,7 @@ class RemoteBatch(NewRemoteBatch):
     error_file: str | None = None
     counts: tuple[int, int, int] | None = None  # all, completed, failed; None: not known or still counted
     tries: int = 0
+    taken_by: str | None = None  # the process that is at it: HOST:PID:…
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

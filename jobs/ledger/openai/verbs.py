@@ -79,6 +79,10 @@ class OpenAIBatchVerbs:
         """Batches that somebody has to do something for, and that nobody is at."""
         return self._database.read(batches.due, now, most)
 
+    def taken(self) -> list[RemoteBatch]:
+        """Batches that are not over, and that a process is at, or was."""
+        return self._database.read(batches.taken)
+
     def in_progress(self) -> list[RemoteBatch]:
         """Batches of which something is still to be sent or on its way."""
         return self._database.read(batches.in_progress)
