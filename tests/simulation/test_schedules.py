@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from cli.commands.schedule import _as_of_now
-from cli.flow.session import LedgerSession
 from cli.output.schedules import history_lines, table
 from jobs.policy.firing import CatchUp, Into, OverlapPolicy
 from jobs.settings.model import modified as modified_at
@@ -43,6 +41,7 @@ from worker.lanes import maintenance
 from worker.lanes.news import News
 from worker.scheduling import reading
 from worker.scheduling.clock import fall_due, read_taken
+from worker.scheduling.documents import as_of_now
 from worker.scheduling.reading import read
 from worker.scheduling.words import style
 
@@ -50,6 +49,12 @@ pytestmark = [pytest.mark.virtual_time, pytest.mark.usefixtures("looks_seldom")]
 
 
 # -- only what changed ---------------------------------------------------------------------------------------------
+
+
+def as_it_stands(services, schedule, night):
+    """A night as screens show it now."""
+    sandbox = services.settings.is_sandbox
+    return as_of_now(services.ledger, schedule, night, services.clock.now(), sandbox=sandbox)
 
 
 async def test_a_night_pays_for_what_is_new_or_changed_and_the_next_one_for_nothing(tmp_path):
@@ -166,8 +171,7 @@ async def test_a_night_with_rows_that_needed_a_person_is_told_as_done_once_a_ret
     await nights(services, 0.2)
     (night,) = history(services)
     ledger = services.ledger
-    session = LedgerSession(ledger, services.settings)
-    assert _as_of_now(session, ledger.schedules.find("nightly"), night) == night
+    assert as_it_stands(services, ledger.schedules.find("nightly"), night) == night
     assert (night.exit_code, style(night)) == (3, "yellow")
     provider.on_submit = None
     if is_made_elsewhere:
@@ -180,7 +184,7 @@ async def test_a_night_with_rows_that_needed_a_person_is_told_as_done_once_a_ret
     ((first, *_),) = [
         [each for each in ledger.schedules.history(schedule.id, with_charges=True) if each.id == night.id]
     ]
-    now = _as_of_now(session, schedule, first)
+    now = as_it_stands(services, schedule, first)
     lines = list(table([schedule], {schedule.id: now}))
     assert lines[-1] == ("nightly, 2027-01-15 09:00Z: done; 1 row made after its end", "")
     assert {style for _, style in lines[1:]} == {""}
@@ -206,9 +210,8 @@ async def test_a_night_whose_batch_a_person_cancelled_is_not_told_as_made_afterw
 
     (night,) = history(services)
     assert services.ledger.reports.progress("nightly").jobs[JobState.CANCELLED] > 0
-    session = LedgerSession(services.ledger, services.settings)
     assert night.exit_code == 3
-    assert _as_of_now(session, services.ledger.schedules.find("nightly"), night) == night
+    assert as_it_stands(services, services.ledger.schedules.find("nightly"), night) == night
 
 
 async def test_each_night_that_made_something_is_told_with_the_rows_that_failed_and_an_unchanged_one_is_not(
