@@ -516,7 +516,7 @@ def test_a_late_word_that_changes_nothing_is_archived_with_the_next_archive(ledg
 
 
 def test_results_that_are_read_while_the_batch_goes_into_its_archive_are_whole(ledger, dest, monkeypatch):
-    monkeypatch.setattr(results, "_PAGE", 2)
+    monkeypatch.setattr(results, "PAGE", 2)
     before = list(ledger.reports.results("shop"))
 
     reading = ledger.reports.results("shop")
