@@ -209,13 +209,14 @@ def started(settings, **options):
     """`lightfast serve` in a thread, with the addresses that it says it listens on."""
     said, servers = [], []
 
-    class Server(uvicorn.Server):
-        def __init__(self, config):
-            super().__init__(config)
-            servers.append(self)
+    make = uvicorn.Server.__init__
+
+    def made(server, config):
+        make(server, config)
+        servers.append(server)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("web.app.uvicorn.Server", Server)
+        patched.setattr(uvicorn.Server, "__init__", made)
         patched.setattr("web.app.emit", lambda _name, *, address, **_: said.append(address))
         thread = threading.Thread(target=serve, args=(settings, Listen(**options)))
         thread.start()
