@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
 import pytest
 from starlette.testclient import TestClient
@@ -10,6 +11,7 @@ from starlette.testclient import TestClient
 from jobs.ledger import open_ledger
 from jobs.ledger.access.values import Acceptance
 from jobs.policy.access import Role
+from jobs.policy.reuse import Reuse
 from jobs.states import BatchState
 from tests.support import stocked_ledger
 from tests.support.access import make
@@ -171,3 +173,22 @@ def test_nobody_without_a_token_is_told_anything(web, ledger, path):
     record(ledger, "spring")
 
     assert web.get(f"/api/v1/{path}").status_code == 401
+
+
+@pytest.mark.parametrize("is_own", [False, True])
+def test_a_producers_batch_that_goes_on_takes_images_of_its_own_producer_alone(web, ledger, is_own):
+    shop, other = make(ledger, "shop", Role.PRODUCER), make(ledger, "other", Role.PRODUCER)
+    ledger.accounts.sync([stocked_ledger.account()])
+    ledger.batches.record_manifest(
+        replace(stocked_ledger.new_batch("mine"), reuse=Reuse.COPY),
+        stocked_ledger.rows(1),
+        acceptance=Acceptance(token_id=shop.token.id, amount=None),
+        now=NOW,
+    )
+    post(web, shop, "batches/mine/pause")
+    record(ledger, "first", shop.token if is_own else other.token, rows=1)
+    stocked_ledger.make(ledger)
+
+    told = post(web, shop, "batches/mine/resume")
+
+    assert told["rows"] == ({"working": 1} if is_own else {"ready": 1})

@@ -22,7 +22,16 @@ from sqlalchemy import (
 )
 
 from jobs.ledger.claims.values import ReuseOrigin, TakenFrom
-from jobs.ledger.database.schema import IS_CURRENT, attempts, batches, earlier_requests, images, jobs
+from jobs.ledger.database.schema import (
+    IS_CURRENT,
+    access_tokens,
+    attempts,
+    batches,
+    earlier_requests,
+    images,
+    jobs,
+)
+from jobs.policy.access import Role
 from jobs.policy.reuse import NEVER_DIES, Allotment, Reuse, ReuseSource, is_reusable
 from jobs.states import MADE_IMAGES, UNFINISHED, AttemptState, ImageState, JobState
 from providers.types import Request
@@ -127,9 +136,11 @@ def allot(tx: Connection, batch_id: int, wish: ReuseOptions, now: float) -> Allo
     Raises:
         FewerToReuse: They are fewer than `wish` counted on.
     """
-    sandbox = bool(tx.execute(select(batches.c.sandbox).where(batches.c.id == batch_id)).scalar_one())
+    batch = tx.execute(_WHOSE, {"of_batch": batch_id}).one()
+    # A producer's batch may be resumed by anybody: it takes images of its own producer alone all the same.
+    of_token = batch.producer if wish.of_token is None else wish.of_token
     allotment = Allotment(
-        lambda hashes: sources(tx, hashes, batch_id=batch_id, sandbox=sandbox, here=True, of_token=wish.of_token)
+        lambda hashes: sources(tx, hashes, batch_id=batch_id, sandbox=bool(batch.sandbox), here=True, of_token=of_token)
     )
     given, images_given, cost, after = 0, 0, 0, -1
     while page := tx.execute(_UNTOUCHED, {"of_batch": batch_id, "after": after, "most": _PAGE}).all():
@@ -144,6 +155,14 @@ def allot(tx: Connection, batch_id: int, wish: ReuseOptions, now: float) -> Allo
     if given < wish.at_least:
         raise FewerToReuse
     return Allotted(rows=given, images=images_given, cost=cost)
+
+
+_PRODUCERS = (access_tokens.c.id == batches.c.token_id) & (access_tokens.c.role == Role.PRODUCER.value)
+_WHOSE = (
+    select(batches.c.sandbox, access_tokens.c.id.label("producer"))
+    .select_from(batches.outerjoin(access_tokens, _PRODUCERS))
+    .where(batches.c.id == bindparam("of_batch"))
+)
 
 
 def _untouched() -> Select[Any]:
