@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.commands import status, why
+from cli.commands import status
 from jobs.errors import BadInput
 from jobs.facts import ImageLost, SubmitRefused
 from jobs.ledger import open_ledger
@@ -22,6 +22,7 @@ from jobs.planning.paces import Paces
 from jobs.planning.planner import DEFAULT_PATH
 from jobs.policy import poll_schedule
 from jobs.results import contact_sheet
+from jobs.results import story as stories
 from jobs.results.rows import bare_address, image_lines, row_values
 from providers.catalog.models import Catalog
 from providers.types import Kind, Request
@@ -343,7 +344,7 @@ def test_a_task_without_images_that_is_counted_as_paid_is_flagged_and_why_says_s
     story = ledger.reports.story("spring", "k0")
 
     assert _listed(ledger)["lf_flags"] == ["charge_estimated"]
-    told = [line for line, _ in why.tell(story, ledger.batches.find("spring"))]
+    told = [line for line, _ in stories.tell(story, ledger.batches.find("spring"))]
     assert any("$0.02 charged: what was set aside, for nobody told (charge_estimated)" in line for line in told)
 
 
