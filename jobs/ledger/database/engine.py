@@ -144,9 +144,14 @@ class Database:
         return self if self.preparer is None else replace(self, writer=self.preparer, preparer=None)
 
     def close(self) -> None:
-        """Closes every connection."""
-        self.writer.dispose()
-        self.reader.dispose()
+        """Closes every connection: one that a thread still uses when that thread gives it back."""
+        for engine in (self.writer, self.reader):
+            event.listen(engine, "checkin", _end)
+            engine.dispose()
+
+
+def _end(_connection: object, record: Any) -> None:
+    record.close()
 
 
 def is_alone(tx: Connection) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import weakref
 
@@ -108,3 +109,15 @@ def test_a_list_of_values_that_cannot_be_written_as_text_is_refused(ledger):
 
     with ledger._database.reading() as tx, pytest.raises(TypeError):
         fetch(tx, among_bytes, {"these": [b"{}"]})
+
+
+def test_a_connection_in_use_when_the_ledger_is_closed_ends_when_it_is_given_back(ledger_url):
+    """A thread of a server may still read when the server ends."""
+    with contextlib.closing(open_ledger(ledger_url)) as ledger, ledger._database.reading() as tx:
+        driver = tx.connection.driver_connection
+        assert driver is not None
+        ledger.close()
+        assert tx.execute(select(func.count()).select_from(batches)).scalar_one() == 0
+
+    with pytest.raises(Exception, match="closed"):
+        driver.execute("SELECT 1")
