@@ -158,7 +158,7 @@ def make_app(
     async def life(_app: FastAPI) -> AsyncIterator[None]:
         runner.start()
         yield
-        for each in (runner, buffer, ready, counts, tokens, events, figures, accounts, answers):
+        for each in (runner, buffer, ready, counts, tokens, events, figures, accounts, answers, app.state.pages):
             each.close()
         planners.shutdown(wait=False, cancel_futures=True)
 
@@ -344,8 +344,11 @@ class WebServer(uvicorn.Server):
         self._events = events
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Ends events, and waits for the other answers for some seconds."""
+        """Ends events and uploads that are coming in, and waits for the other answers for some seconds."""
         self._events.end()
+        for each in list(self.server_state.connections):
+            if isinstance(each, LimitedConnection) and each.takes_upload:
+                each.leave()
         await super().shutdown(sockets)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import socket
 import sys
 import threading
@@ -22,12 +23,17 @@ from jobs.errors import BadInput, LightfastError, WrongSchema
 from jobs.facts import ImageChecked, ImageStored, SubmitAccepted, TaskSucceeded
 from jobs.ledger import open_ledger
 from jobs.ledger.accounts.worker_values import DestinationTrouble
+from jobs.policy.access import Role
 from jobs.settings.model import Settings
 from jobs.states import TroubleKind
 from sandbox.servers import free_port
 from tests.support import stocked_ledger
+from tests.support.access import make
 from tests.support.patience import AT_LAST, until
 from web.app import SERVED, Listen, WebLedger, announce, make_app, make_metrics_app, serve
+from web.callbacks.connection_limits import LimitedConnection
+
+FORM = "Content-Type: multipart/form-data; boundary=b"
 
 
 @contextlib.contextmanager
@@ -242,6 +248,32 @@ def test_serve_listens_on_loopback_and_the_port_for_callbacks_tells_no_counts(sq
     with started(Settings(database_url=sqlite_ledger_url), port=free_port()) as (address,):
         assert address.startswith("http://127.0.0.1:")
         assert (status(f"{address}/livez"), status(f"{address}/metrics")) == (200, 401)
+
+
+@pytest.mark.parametrize("ended_by", ["caller", "server"])
+def test_an_upload_that_ends_early_leaves_no_traceback_in_the_log(sqlite_ledger_url, caplog, monkeypatch, ended_by):
+    with contextlib.closing(open_ledger(sqlite_ledger_url)) as ledger:
+        asker = make(ledger, "ops", Role.OPERATOR)
+    coming, gone = threading.Event(), threading.Event()
+    takes, loses = LimitedConnection.take_upload, LimitedConnection.connection_lost
+    monkeypatch.setattr(LimitedConnection, "take_upload", lambda one, most: (takes(one, most), coming.set()))
+    monkeypatch.setattr(LimitedConnection, "connection_lost", lambda one, why: (loses(one, why), gone.set()))
+    port = free_port()
+    with socket.socket() as caller:
+        with started(Settings(database_url=sqlite_ledger_url), port=port):
+            logging.getLogger("uvicorn.error").addHandler(caplog.handler)
+            caller.connect(("127.0.0.1", port))
+            head = ("POST /v1/files HTTP/1.1", "Host: localhost", "Content-Length: 9999", FORM)
+            said = [*head, f"Authorization: {asker.header['Authorization']}", "", "--b", ""]
+            caller.sendall("\r\n".join(said).encode())
+            assert coming.wait(AT_LAST)
+            if ended_by == "caller":
+                caller.shutdown(socket.SHUT_RDWR)
+                assert gone.wait(AT_LAST)
+        assert gone.wait(AT_LAST)
+    logging.getLogger("uvicorn.error").removeHandler(caplog.handler)
+
+    assert [record.getMessage() for record in caplog.records if record.name == "uvicorn.error"] == []
 
 
 def test_metrics_have_a_port_of_their_own_where_nothing_else_is(sqlite_ledger_url):

@@ -76,6 +76,11 @@ class LimitedConnection(H11Protocol):
         cycle = self.cycle
         return cycle is not None and not cycle.response_complete and not cycle.more_body
 
+    @property
+    def takes_upload(self) -> bool:
+        """Whether an upload is coming in."""
+        return self._is_upload and self.cycle is not None and self.cycle.more_body
+
     def leave(self) -> None:
         """Closes the connection at once."""
         self.transport.abort()
@@ -90,7 +95,7 @@ class LimitedConnection(H11Protocol):
 
     def _lose_patience(self) -> None:
         self._turns += 1
-        comes_in = self._is_upload and self.cycle is not None and self.cycle.more_body
+        comes_in = self.takes_upload
         if comes_in and self._bytes >= self._turns * PATIENCE * SLOWEST:
             self._timer = self.loop.call_later(PATIENCE, self._lose_patience)
         elif comes_in or not self.is_served or self._waits_in_vain():

@@ -58,6 +58,10 @@ class PagesState:
             return None
         return Visitor(token=_of_nobody(), read=read, form_token=form_token)
 
+    def close(self) -> None:
+        """Reads nothing any more, since the ledger is closed next."""
+        self.histories.close()
+
     def has_tokens(self) -> bool:
         """Whether a token is on record. Blocks."""
         return self.door.ledger.access.is_any()
