@@ -22,6 +22,7 @@ from fastapi.exceptions import RequestValidationError
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 
 from jobs.errors import LightfastError
@@ -228,6 +229,10 @@ def _answer_errors(app: FastAPI) -> None:
         # Without what was sent: it may be what no JSON can hold.
         told = [{name: each[name] for name in ("type", "loc", "msg")} for each in error.errors()]
         return AsciiJSON({"detail": told}, status_code=422)
+
+    @app.exception_handler(ClientDisconnect)
+    async def broken_off(_request: Request, _error: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # nobody reads it; without it, a traceback in the log
 
     @app.api_route("/v1/images/{rest:path}", methods=["POST"], include_in_schema=False)
     async def no_images_at_once(rest: str) -> Response:  # noqa: ARG001  any of them

@@ -15,7 +15,6 @@ from typing import IO, Any
 from fastapi import HTTPException, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
-from starlette.requests import ClientDisconnect
 
 from jobs.ledger.access.values import Token
 from web.callbacks.connection_limits import connection_of
@@ -107,14 +106,8 @@ async def _form(request: Request) -> AsyncIterator[FormData]:
         connection.take_upload(MOST)
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise HTTPException(UNREADABLE, "a file is sent as multipart/form-data")
-    try:
-        form = await request.form(max_files=1, max_fields=FIELDS, max_part_size=MOST_FIELDS)
-    except ClientDisconnect as gone:
-        raise HTTPException(UNREADABLE, "the connection ended before the whole upload had come") from gone
-    try:
+    async with request.form(max_files=1, max_fields=FIELDS, max_part_size=MOST_FIELDS) as form:
         yield form
-    finally:
-        await form.close()
 
 
 def _write(file: Any, into: IO[bytes]) -> str:
