@@ -2,8 +2,8 @@
 
 The cookie is signed with a key that follows from the ledger's secret, so each process of a cluster takes it. It says
 whose token it is; whether that token still opens anything is looked up at each request. A session ends `IDLE` seconds
-after its last page, `LONGEST` seconds after the log-in, when its token is revoked, and at the log-out. What a log-out
-ends is kept by the process that saw it; the browser forgets the cookie in any case.
+after its last page, `LONGEST` seconds after the log-in, when its token is revoked, and at the log-out, which is on
+record: a cookie that somebody copied opens nothing any more, at any process.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -27,8 +26,6 @@ from jobs.ledger import Ledger
 IDLE, LONGEST = 12 * 3600, 7 * 24 * 3600
 #: Seconds after which the cookie of a session in use is written anew.
 RENEWED_EVERY = 300
-#: Sessions that ended by a log-out, and are remembered.
-MOST_ENDED = 10_000
 PURPOSE = "sessions of browsers"
 
 
@@ -55,7 +52,6 @@ class Sessions:
 
     def __init__(self, ledger: Callable[[], Ledger], clock: Callable[[], float] = time.time) -> None:
         self._ledger, self._clock = ledger, clock
-        self._ended: OrderedDict[str, None] = OrderedDict()
         self._signed: tuple[bytes, URLSafeTimedSerializer] | None = None
 
     def begin(self, *, token_id: int | None = None, opened_by: str | None = None) -> Session:
@@ -63,7 +59,7 @@ class Sessions:
         return Session(id=secrets.token_urlsafe(16), began_at=self._clock(), token_id=token_id, opened_by=opened_by)
 
     def read(self, request: HTTPConnection) -> ReadSession | None:
-        """The session of a request; None: it has none, or a forged one, or one that is over."""
+        """The session of a request; None: it has none, or a forged one, or one that is over. Asks the ledger."""
         cookie = request.cookies.get(self._name(request))
         if cookie is None:
             return None
@@ -72,7 +68,7 @@ class Sessions:
             session = Session(**said)
         except (BadData, TypeError):
             return None
-        if session.id in self._ended or self._clock() - session.began_at > LONGEST:
+        if self._clock() - session.began_at > LONGEST or self._ledger().access.is_ended(session.id):
             return None
         return ReadSession(session=session, written_at=written.timestamp())
 
@@ -87,10 +83,8 @@ class Sessions:
             self.write(request, response, read.session)
 
     def end(self, request: HTTPConnection, response: Response, session: Session) -> None:
-        """The session opens nothing any more."""
-        self._ended[session.id] = None
-        while len(self._ended) > MOST_ENDED:
-            self._ended.popitem(last=False)
+        """The session opens nothing any more. Asks the ledger."""
+        self._ledger().access.end_session(session.id, self._clock(), LONGEST)
         response.delete_cookie(self._name(request), **_attributes(request))
 
     def form_token(self, session: Session) -> str:

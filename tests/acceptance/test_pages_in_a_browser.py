@@ -11,7 +11,7 @@ import pytest
 
 from jobs.ledger import open_ledger
 from jobs.policy.access import Role
-from jobs.states import BatchState
+from jobs.states import BatchState, JobState
 from tests.support import command
 from tests.support.access import make
 from tests.support.browser import browser, tab  # noqa: F401  fixtures
@@ -23,6 +23,7 @@ ROWS = ["key,prompt,provider", "lamp,a lamp,maxapi.io", "rug,<b>a rug</b> & <scr
 LIMITS = {"first_poll_after": 0.2, "poll_every": 0.2, "submits_per_second": 50, "max_in_flight": 20}
 
 pytestmark = pytest.mark.timeout(900)
+with_a_worker = pytest.mark.parametrize("server", [("--work",)], indirect=True)
 
 
 @pytest.fixture
@@ -38,11 +39,12 @@ def ledger():
 
 
 @pytest.fixture
-def server(ledger, environment):
-    """A server of this folder's ledger; its address."""
+def server(request, ledger, environment):
+    """A server of this folder's ledger; its address. A test that is marked so gives it more words."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    process = command.Started(("lightfast", "serve", "--port", str(port)), environment)
+    more = getattr(request, "param", ())
+    process = command.Started(("lightfast", "serve", "--port", str(port), *more), environment)
     until(lambda: "listening" in process.says(), meanwhile=lambda: lives(process))
     yield f"http://127.0.0.1:{port}"
     process.terminate()
@@ -161,6 +163,68 @@ def test_pause_resume_the_emergency_stop_and_the_log_out(page, server, ledger, s
     page.get_by_role("heading", name="Log in").wait_for()
     page.goto(f"{server}/batches/m")
     page.get_by_role("heading", name="Log in").wait_for()
+
+
+def drop(page, name, rows):
+    """Drops a file onto the page, as from a folder's window."""
+    made = page.evaluate_handle(
+        "([name, text]) => { const all = new DataTransfer(); all.items.add(new File([text], name)); return all }",
+        [name, "\n".join(rows) + "\n"],
+    )
+    page.dispatch_event("#drop", "drop", {"dataTransfer": made})
+
+
+@with_a_worker
+def test_a_manifest_is_dropped_its_price_is_agreed_to_and_it_is_made(page, server, ledger, sandbox):
+    sandbox.play(**QUICK)
+    log_in(page, server, make(ledger, "ops", Role.OPERATOR).text)
+    page.get_by_role("link", name=re.compile("^New")).click()
+    page.get_by_label("Destination").fill("out")
+    plan = page.locator("#plan")
+    drop(page, "lamps.csv", ["key,prompt,n", "lamp,a lamp,1", "rug,a rug,a few"])
+    plan.get_by_role("heading", name="Bad rows").wait_for()
+    assert plan.locator("td", has_text="a few").is_visible()
+    assert plan.get_by_role("button").count() == 0
+
+    drop(page, "lamps.csv", ROWS)
+    agree = plan.get_by_role("button", name=re.compile(r"^Make 2 images for \$\d"))
+    agree.wait_for()
+    assert ledger.batches.all() == []
+    agree.click()
+
+    page.get_by_role("heading", name="lamps").wait_for()
+    page.locator(".badge", has_text="finished").wait_for()
+    page.get_by_role("link", name="2 done").wait_for()
+    assert len(list(Path("out").rglob("*.jpg"))) + len(list(Path("out").rglob("*.png"))) == 2
+
+
+@with_a_worker
+def test_a_schedule_is_paused_resumed_and_run_now_by_its_page(page, server, ledger, sandbox, environment):
+    sandbox.play(**QUICK)
+    Path("m.csv").write_text("\n".join(ROWS) + "\n")
+    words = ("lightfast", "schedule", "add", "daily", "0 9 * * *", "m.csv", "--to", "out", "--yes")
+    added = command.Started(words, environment)
+    assert (added.communicate(), added.returncode)[1] == 0
+    log_in(page, server, make(ledger, "ops", Role.OPERATOR).text)
+    page.get_by_role("link", name="Schedules").click()
+    page.get_by_role("link", name="daily").click()
+    for word, then in (("Pause", "Resume"), ("Resume", "Pause")):
+        page.get_by_role("link", name=f"{word} …").click()
+        page.get_by_role("button", name=word).click()
+        page.get_by_role("link", name=f"{then} …").wait_for()
+        assert (ledger.schedules.find("daily").next_at is None) == (word == "Pause")
+
+    page.get_by_role("link", name="Run now …").click()
+    page.get_by_role("button", name="Run now").click()
+
+    until(lambda: [each for each in ledger.batches.all() if is_made(ledger, each)])
+    page.reload()
+    page.locator(".story").get_by_role("link", name=re.compile("^daily")).click()
+    page.locator(".badge", has_text="finished").wait_for()
+
+
+def is_made(ledger, batch):
+    return [result.state for result in ledger.reports.results(batch.name)] == [JobState.DONE] * 2
 
 
 PAGES = (

@@ -100,6 +100,15 @@ def test_a_session_opens_every_process_of_the_cluster(web, make_web, ops):
         assert is_in(other)
 
 
+def test_a_log_out_ends_the_session_at_every_process_of_the_cluster(web, make_web, ops):
+    log_in(web, ops.text)
+    with browser(make_web(), cookies=dict(web.cookies)) as other:
+        assert is_in(other)
+        send(web, "/logout", page="/")
+
+        assert not is_in(other)
+
+
 def test_the_cookie_is_for_this_server_alone_and_for_no_script(web, ops):
     set_cookie = log_in(web, ops.text).headers["set-cookie"]
 

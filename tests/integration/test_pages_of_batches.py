@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -240,6 +241,27 @@ def retried(web):
     assert [entry.action for entry in web.ledger.access.log(1)] == ["batch retry"]
 
 
+def test_an_accounts_submits_and_refusals_are_drawn_over_time(tmp_path):
+    with opened(tmp_path) as web:
+        stocked_ledger.stock(web.ledger, stocked_ledger.rows(9))
+        now = time.time()
+        web.ledger.accounts.note_minute(now - 600)
+        for at, most in ((now - 500, 3), (now - 300, 1)):
+            *_, sent = web.ledger.claims.submits("main", at, lease=90, at_most=most).intents
+            web.ledger.accounts.note_minute(at)
+        refused = SubmitRefused(
+            attempt_id=sent.attempt_id, at=now - 299, kind=Kind.THROTTLED, code="rate_limited", message="slowly", raw=""
+        )
+        web.ledger.facts.record([refused])
+        web.ledger.accounts.note_minute(now - 200)
+
+        accounts = show(web.visit(), "/accounts")
+
+    assert "Over the last day" in accounts
+    assert "main: submits a minute; 1 refused" in accounts
+    assert "main: in flight" in accounts
+
+
 def test_accounts_workers_and_schedules_are_shown(shop):
     at = shop.visit()
 
@@ -248,6 +270,7 @@ def test_accounts_workers_and_schedules_are_shown(shop):
     assert "no balance (402)" in accounts
     assert "Nobody works on this ledger now." in show(at, "/workers")
     assert "No schedule yet" in show(at, "/schedules")
+    assert "Over the last day" not in accounts
     assert "Its next submit is the probe" in show(at, "/accounts/main/probe")
     send(at, "/accounts/main/probe")
     assert shop.ledger.accounts.all()[0].paused_until is None

@@ -10,9 +10,11 @@ from jobs.formatting import duration
 from jobs.ledger.accounts.values import Account, Use
 from jobs.results.account_report import AccountsReport, read_accounts, used_part
 from jobs.results.account_words import bound_words, day_line, is_paused, state_of
+from jobs.results.charts import account_history
 from jobs.results.sentences import failing_line, next_try_line
 from jobs.settings.model import AccountSettings
 from web.api.operations import probe_account
+from web.pages.charts import charts_of_account
 from web.pages.frame import PageRoute, go, page, rendered
 from web.pages.live import Version, answer_look
 from web.pages.shared_text import SharedText
@@ -70,10 +72,18 @@ def _part(pages: PagesState) -> SharedText:
 
 def _rendered(pages: PagesState) -> str:
     report = read_accounts(pages.door.ledger, pages.door.settings, pages.door.now)
-    declared = pages.door.settings.accounts
+    declared, over_time = pages.door.settings.accounts, pages.door.ledger.accounts.minutes(report.now)
+    charts = [
+        chart
+        for each in report.known
+        for history in (account_history(over_time.get(each.name, ()), report.now),)
+        for chart in charts_of_account(each.name, history, report.now)
+    ]
     return rendered(
         "accounts_part.html.j2",
         lines=[_line(report, each, declared.get(each.name), report.uses.get(each.name)) for each in report.known],
+        charts=charts,
+        has_refusals=any(each.trouble for each in charts),
         days=[day_line(limit) for limit in report.days],
         failing=[f"{failing_line(each)}; {next_try_line(each)}" for each in report.failing],
     )

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 
-from jobs.formatting import count, day_and_time, duration, money, size, time_of_day
+from jobs.formatting import count, duration, money, size
 from jobs.ledger.batches.values import Batch
 from jobs.ledger.reports.values import Progress
 from jobs.results.at_work import is_worked_on, nobody_works
 from jobs.results.budgets import of_budget_words
-from jobs.results.charts import History, points
 from jobs.results.completion import rows_for_you, waits_for_you
 from jobs.results.contact_sheet import Figure, trouble_figures
 from jobs.results.documents import BatchFigures
@@ -33,6 +31,7 @@ from jobs.results.stuck import stuck_lines
 from jobs.results.troubles import troubles
 from jobs.states import ENDED_BADLY, BatchState, JobState
 from web.api.batches import cancel_batch, pause_batch, resume_batch
+from web.pages.charts import charts_of_batch
 from web.pages.frame import PageRoute, go, page, rendered
 from web.pages.live import Version, answer_look
 from web.pages.shared_text import SharedText
@@ -41,27 +40,8 @@ from web.pages.visitors import FormOfMaker, Makes, PagesState, Sees, Visitor, pa
 routes = APIRouter(route_class=PageRoute, include_in_schema=False)
 Action = Literal["pause", "resume", "cancel"]
 
-#: What the charts are drawn in.
-WIDTH, HEIGHT = 300, 80
 #: Seconds that the first count of a batch is waited for.
 PATIENCE = 3.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chart:
-    """A line over time."""
-
-    title: str
-    newest: str
-    line: str  # SVG points
-    top: str  # what the upper edge stands for
-    begins: str
-    ends: str
-
-    @property
-    def area(self) -> str:
-        """The points around what is below the line."""
-        return f"0,{HEIGHT} {self.line} {WIDTH},{HEIGHT}"
 
 
 @routes.get("/batches/{name}")
@@ -112,7 +92,7 @@ def _rendered(pages: PagesState, batch: Batch) -> str:
         stuck=list(stuck_lines(progress)),
         rows=list(row_words(progress)),
         out=out_of_manifest(progress) if progress.rows_out else "",
-        charts=list(_charts(pages.histories.of(batch.id), going_on=bool(rows_going_on(progress)))),
+        charts=list(charts_of_batch(pages.histories.of(batch.id), going_on=bool(rows_going_on(progress)))),
     )
 
 
@@ -144,31 +124,6 @@ def _money_notes(figures: BatchFigures) -> Iterator[str]:
         yield f"{money(progress.in_flight_money)} reserved in flight"
     if progress.remaining_money:
         yield f"{money(progress.remaining_money)} for the rest at most"
-
-
-def _charts(history: History | None, *, going_on: bool) -> Iterator[Chart]:
-    """The newest stretch is not over while the batch goes on: it would look as if the pace fell."""
-    if history is None or len(history.images) < 2:  # noqa: PLR2004  a point is no line
-        return
-    paces, total = history.a_minute(), history.in_all()
-    if going_on and len(paces) > 2:  # noqa: PLR2004  the same
-        paces = paces[:-1]
-    times = {"begins": day_and_time(history.start), "ends": time_of_day(history.end)}
-    yield Chart(
-        title="images a minute",
-        newest=f"{paces[-1]:,.0f}",
-        top=f"{max(paces):,.0f}",
-        line=points(paces, WIDTH, HEIGHT),
-        **times,
-    )
-    if total[-1]:
-        yield Chart(
-            title="cost of stored images",
-            newest=money(total[-1]),
-            top=money(total[-1]),
-            line=points(total, WIDTH, HEIGHT),
-            **times,
-        )
 
 
 # -- steering ------------------------------------------------------------------------------------------------------

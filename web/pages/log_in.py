@@ -57,8 +57,8 @@ async def log_in(request: Request) -> Response:
 @routes.post(LOG_OUT)
 async def log_out(request: Request, form: FormOfAnybody) -> Response:
     """Ends the session."""
-    answer = go(LOG_IN)
-    pages_of(request).sessions.end(request, answer, form.by.read.session)
+    answer, pages = go(LOG_IN), pages_of(request)
+    await pages.door.tokens.ask(pages.sessions.end, request, answer, form.by.read.session)
     return answer
 
 

@@ -106,6 +106,7 @@ async def run_once(services: Services) -> MaintenanceCounts:
         emit("submits_became_unknown", level="warning", count=swept.unknown)
     await _pay_again(services)
     await _fail_over(services)
+    await services.executors.write(services.ledger.accounts.note_minute, services.clock.now())
     if not services.ledger.is_sqlite:  # there the one run asks for it at its looks, which is sooner
         await pause_failing(services)
     return MaintenanceCounts(unknown=swept.unknown, replayed=replayed, woken=len(swept.wakeups))

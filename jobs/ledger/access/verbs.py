@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-from jobs.ledger.access import answers, holds, log, tokens
+from jobs.ledger.access import answers, holds, log, log_outs, tokens
 from jobs.ledger.access.values import KeptAnswer, LogEntry, NewLogEntry, NewToken, Token
 from jobs.ledger.accounts.daily_budgets import day_of
 from jobs.ledger.database.engine import Database
@@ -51,6 +51,14 @@ class AccessVerbs:
     def is_any(self) -> bool:
         """Whether a token is on record, revoked or not."""
         return self._database.read(tokens.is_any)
+
+    def end_session(self, session_id: str, now: float, kept: float) -> None:
+        """A browser's session is over. `kept`: seconds for which that is remembered."""
+        self._database.write(log_outs.end, session_id, now, kept)
+
+    def is_ended(self, session_id: str) -> bool:
+        """Whether a browser's session was ended by a log-out, at any process."""
+        return self._database.read(log_outs.is_ended, session_id)
 
     def note_use(self, token: Token, now: float) -> None:
         """When it was last used, give or take a minute."""

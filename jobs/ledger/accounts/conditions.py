@@ -11,18 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, literal_column, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from jobs.ledger.accounts import outbox
 from jobs.ledger.accounts.condition_values import Condition, ConditionChange
 from jobs.ledger.accounts.outbox_values import NewMessage
 from jobs.ledger.database.schema import batches, conditions, jobs
-from jobs.ledger.database.statements import has_row
+from jobs.ledger.database.statements import INSERT, has_row
 from jobs.states import GOING_ON
 
 #: The one row that is no condition: it holds the time when a process last looked.
 _LOOK = "look"
-_INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 def take_turn(tx: Connection, now: float, every: float) -> bool:
@@ -117,7 +115,7 @@ def _change(tx: Connection, one: ConditionChange, now: float) -> bool:
 
 def _put_in(tx: Connection, row: Mapping[str, Any]) -> bool:
     """Whether the row was not there yet."""
-    fresh = _INSERT[tx.dialect.name](conditions).values(**row).on_conflict_do_nothing()
+    fresh = INSERT[tx.dialect.name](conditions).values(**row).on_conflict_do_nothing()
     return tx.execute(fresh.returning(conditions.c.name)).first() is not None
 
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, func, literal_column, select, union_all, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from jobs.errors import BadInput
 from jobs.formatting import money
 from jobs.ledger.accounts.values import AccountLimits, Stranded
 from jobs.ledger.database.schema import accounts, attempts
 from jobs.ledger.database.schema import ledger as ledger_row
+from jobs.ledger.database.statements import INSERT
 from jobs.policy import adaptive_limits
 from providers.registry import key_variable
 
@@ -36,9 +36,6 @@ def sync_accounts(tx: Connection, declared: Sequence[AccountLimits], daily_budge
     tx.execute(update(ledger_row).values(daily_budget=daily_budget))
 
 
-_INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-
-
 def _take_over(tx: Connection, row: Any, account: AccountLimits) -> None:
     values = {
         "provider": account.provider,
@@ -52,7 +49,7 @@ def _take_over(tx: Connection, row: Any, account: AccountLimits) -> None:
     if row is not None and row.provider != account.provider:
         row = _at_its_provider(tx, row, account)
     if row is None:
-        fresh = _INSERT[tx.dialect.name](accounts).values(name=account.name, **values, **_FIRST)
+        fresh = INSERT[tx.dialect.name](accounts).values(name=account.name, **values, **_FIRST)
         # Workers that start together all find no account. The second has just marked as no longer configured what the
         # first put in meanwhile, so it must say otherwise.
         same = accounts.c.provider == account.provider

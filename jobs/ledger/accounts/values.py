@@ -98,6 +98,18 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AccountMinute:
+    """How an account stood at the end of a minute in which something of it changed."""
+
+    at: float  # when the minute began
+    attempts_made: int  # submits in all until then
+    throttled: int  # answers of 429 in all until then
+    in_flight: int
+    submits_per_second: float  # that were allowed: declared, or learnt by then
+    max_in_flight: int  # the same
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LearntLimits:
     """What was learnt of an account, whatever is declared now."""
 

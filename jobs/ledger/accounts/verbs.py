@@ -11,6 +11,7 @@ from jobs.ledger.accounts import (
     destinations,
     durations,
     emergency_stop,
+    minutes,
     outbox,
     poll_rate,
     usage,
@@ -19,7 +20,7 @@ from jobs.ledger.accounts import (
 from jobs.ledger.accounts.condition_values import Condition, ConditionChange
 from jobs.ledger.accounts.durations import TaskKind
 from jobs.ledger.accounts.outbox_values import Delivery, NewMessage, Untold
-from jobs.ledger.accounts.values import Account, AccountLimits, DayLimit, PollRoom, Stranded, Use
+from jobs.ledger.accounts.values import Account, AccountLimits, AccountMinute, DayLimit, PollRoom, Stranded, Use
 from jobs.ledger.accounts.worker_values import DestinationTrouble, EmergencyStop, WorkerProcess
 from jobs.ledger.database.engine import Database
 from jobs.policy.copy_headroom import Backlog
@@ -53,6 +54,14 @@ class AccountVerbs:
     def usage(self, now: float) -> dict[str, Use]:
         """How far each configured account uses what it may, and what waits for it."""
         return self._database.read(usage.uses, now)
+
+    def note_minute(self, now: float) -> None:
+        """Notes how the accounts stand, for `minutes`; twice in a minute is as once."""
+        self._database.write(minutes.note, now)
+
+    def minutes(self, now: float) -> dict[str, list[AccountMinute]]:
+        """How the accounts stood over the last day, by name; minutes in which nothing changed are left out."""
+        return self._database.read(minutes.known, now)
 
     def durations(self) -> dict[TaskKind, Durations]:
         """How long provider tasks took lately, by kind."""

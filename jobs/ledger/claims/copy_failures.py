@@ -17,7 +17,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from jobs.facts import Fact, ImageDelayed, ImageLost, ImageStored
 from jobs.ledger.claims.values import Failing
@@ -31,7 +30,7 @@ from jobs.ledger.database.schema import (
     copy_failures,
     images,
 )
-from jobs.ledger.database.statements import among, fetch, fetch_value
+from jobs.ledger.database.statements import INSERT, among, fetch, fetch_value
 from jobs.policy.copy_failures import (
     BEGUN,
     ENOUGH,
@@ -194,7 +193,6 @@ def _known(tx: Connection, effects: Mapping[Scope, _Effect]) -> dict[Scope, Any]
     return {(row.account_id, row.provider_model, row.dest): row for row in held}
 
 
-INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _HELD = (
     select(copy_failures)
     .where(among(copy_failures.c.account_id, "of"))

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Integer, bindparam, func, literal_column, select, update
 
 from jobs.ledger.accounts.destinations import HELD_UP, heard
-from jobs.ledger.claims.copy_failures import INSERT, Scope, is_of, scope_of, told, waiting_images
+from jobs.ledger.claims.copy_failures import Scope, is_of, scope_of, told, waiting_images
 from jobs.ledger.claims.values import Failing
 from jobs.ledger.database.schema import (
     ANY_ACCOUNT,
@@ -24,7 +24,7 @@ from jobs.ledger.database.schema import (
     images,
     jobs,
 )
-from jobs.ledger.database.statements import among, fetch
+from jobs.ledger.database.statements import INSERT, among, fetch
 from jobs.policy.copy_failures import BEGUN, ENOUGH, blind_probe_after, is_stopped, probe_after
 from jobs.states import TroubleKind
 

@@ -126,6 +126,20 @@ accounts = Table(
     Column("polls_made", BigInteger, nullable=False, server_default="0"),  # requests that asked about tasks
 )
 
+#: How accounts stood, minute by minute, while they worked; kept for a day.
+account_minutes = Table(
+    "account_minutes",
+    metadata,
+    Column("account_id", Integer, ForeignKey("accounts.id"), primary_key=True, autoincrement=False),
+    Column("at", Time, primary_key=True),  # when the minute began
+    # As of the last look within it:
+    Column("attempts_made", BigInteger, nullable=False),
+    Column("throttled", Integer, nullable=False),
+    Column("in_flight", Integer, nullable=False),
+    Column("submits_per_second", Float(53), nullable=False),  # allowed: declared, or learnt so far
+    Column("max_in_flight", Integer, nullable=False),  # the same
+)
+
 durations = Table(
     "durations",
     metadata,
@@ -251,6 +265,14 @@ access_tokens = Table(
     Column("used_at", Time),  # give or take a minute
     Column("revoked_at", Time),  # NULL: it opens
     CheckConstraint(f"role IN ({_one_of(Role)})", name="role"),
+)
+
+#: Sessions of browsers that a log-out ended, as long as their cookies would open something.
+ended_sessions = Table(
+    "ended_sessions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("ended_at", Time, nullable=False),
 )
 
 access_log = Table(

@@ -24,6 +24,7 @@ from sqlalchemy import (
     cast,
     literal_column,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -65,6 +66,10 @@ def has_row(question: Select[Any]) -> ColumnElement[bool]:
     Not `EXISTS`: PostgreSQL may turn that into a join, and then reads all rows that wait, of every batch, each time.
     """
     return question.limit(literal_column("1")).scalar_subquery().is_not(None)
+
+
+#: Either database's own INSERT, which can say what to do where the row is there. By the dialect's name.
+INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 def run(tx: Connection, statement: Any, parameters: Parameters = _NONE) -> int:

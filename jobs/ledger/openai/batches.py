@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Select, and_, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from jobs.ledger.access.holds import goes_on
 from jobs.ledger.database.schema import batches, openai_batches
+from jobs.ledger.database.statements import INSERT
 from jobs.ledger.openai import files
 from jobs.ledger.openai.values import (
     OVER,
@@ -33,7 +33,6 @@ MOST_ERRORS = 100
 
 def ask(tx: Connection, new: NewRemoteBatch, now: float) -> RemoteBatch:
     """Puts what is asked for on record; the batch there is, where the same was asked for before."""
-    dialect = sqlite if tx.dialect.name == "sqlite" else postgresql
     values = {
         "name": new.name,
         "token_id": new.token_id,
@@ -49,7 +48,7 @@ def ask(tx: Connection, new: NewRemoteBatch, now: float) -> RemoteBatch:
         "output_seconds": new.output_seconds,
         "errors": "[]",
     }
-    tx.execute(dialect.insert(openai_batches).values(**values).on_conflict_do_nothing())
+    tx.execute(INSERT[tx.dialect.name](openai_batches).values(**values).on_conflict_do_nothing())
     found = same(tx, new.token_id, new.fingerprint)
     if found is None:
         raise LookupError(new.name)
