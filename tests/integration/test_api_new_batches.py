@@ -117,6 +117,35 @@ def test_options_that_are_not_known_or_not_readable_are_refused(web, operator, t
     assert detail["code"] == "bad_request"
 
 
+BAD_RATIO = b"key,prompt,ratio\na,a lamp --skip-bad,1:1\nb,a chair,7:5\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "fields", "word"),
+    [
+        (BAD_RATIO, {}, "`skip_bad`"),
+        (b"Handle,text\na,a lamp\n", {}, "`prompt`"),
+        (CSV, {"provider": "nobody"}, "`provider`"),
+        (CSV, {"map": "prompt=Nothing"}, "`map`"),
+        (CSV, {"budget": "1"}, "budget_usd"),
+    ],
+)
+def test_a_refusal_speaks_of_the_request_s_fields_and_of_no_option_of_a_terminal(
+    web, operator, tmp_path, content, fields, word
+):
+    told = ask(web, operator, content, code=422, to=str(tmp_path / "out"), **fields)["detail"]["problems"]
+
+    assert word in " ".join(told)
+    assert "--" not in " ".join(told)
+
+
+def test_a_plan_speaks_of_fields_and_leaves_prompts_as_they_are(web, operator, tmp_path):
+    told = ask(web, operator, BAD_RATIO, what="plan", code=200, to=str(tmp_path / "out"))
+
+    assert [each["prompt"] for each in told["samples"]] == ["a lamp --skip-bad"]
+    assert "--" not in " ".join([*told["reasons"], *told["hints"], *told["refused"]["problems"]])
+
+
 def test_more_than_was_agreed_to_is_not_recorded(web, ledger, operator, tmp_path):
     detail = ask(web, operator, code=402, to=str(tmp_path / "out"), at_most_usd="0.000001")["detail"]
 

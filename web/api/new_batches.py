@@ -21,7 +21,7 @@ from web.door import Door, TheDoor, WhoMakes
 from web.uploads import Upload
 from worker.registration.acceptance import NotAccepted, accept, demand, planned_for
 from worker.registration.manifest_sources import ManifestSource
-from worker.registration.options import BatchOptions, read_money, read_option
+from worker.registration.options import BatchOptions, in_fields, read_money, read_option
 from worker.registration.plan_document import plan_document
 from worker.registration.preflight import Preflight
 
@@ -91,7 +91,7 @@ async def plan_batch(door: TheDoor, token: WhoMakes, request: Request) -> Docume
     """
 
     def plan(preflight: Preflight, _agreed: int | None) -> Document:
-        document: Document = {**plan_document(preflight), "refused": None}
+        document: Document = {**in_fields(plan_document(preflight)), "refused": None}
         try:
             demand(preflight)
         except NotAccepted as refused:
@@ -130,7 +130,7 @@ def refusal(refused: NotAccepted) -> Document:
         {"line": each.line, "key": each.key, "column": each.column, "value": each.value, "legal": each.legal}
         for each in refused.rows
     ]
-    return {"code": refused.code, "message": str(refused), "problems": list(refused.problems), "bad": bad}
+    return {"code": refused.code, "message": str(refused), "problems": list(refused.problems), "bad": in_fields(bad)}
 
 
 async def _with_manifest(
@@ -213,12 +213,17 @@ def _read(said: Mapping[str, Any], *, has_file: bool) -> _Asked:
     try:
         asked = NewBatch.model_validate(dict(said))
     except ValidationError as wrong:
-        problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in wrong.errors()]
+        problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}{_instead(each)}" for each in wrong.errors()]
         raise HTTPException(UNREADABLE, refusal(NotAccepted("bad_request", problems))) from wrong
     if not has_file and not asked.manifest.startswith(("s3://", "https://", "http://")):
         problem = "manifest: the file in a form, or an address: s3://… or https://…"
         raise HTTPException(UNREADABLE, refusal(NotAccepted("bad_request", problem)))
     return asked
+
+
+def _instead(error: Mapping[str, Any]) -> str:
+    """What was meant by a field that is called otherwise here than in a terminal."""
+    return ". It is called budget_usd" if error["loc"] == ("budget",) else ""
 
 
 def _options(asked: _Asked, upload: Upload | None) -> BatchOptions:

@@ -37,7 +37,7 @@ from web.openai.batches import BATCH, BUDGET, OUTPUT, PROVIDER, TO, counts_of
 from web.openai.lines import Line, line_of
 from worker.registration.acceptance import NotAccepted, accept, planned_for
 from worker.registration.manifest_sources import ManifestSource
-from worker.registration.options import BatchOptions
+from worker.registration.options import BatchOptions, as_fields
 from worker.runtime.telemetry import emit, is_telling
 
 #: Seconds between two looks, where nobody wakes it.
@@ -388,4 +388,4 @@ def _line_error(problem: RowProblem) -> LineError:
     code = "invalid_json_line" if problem.legal.startswith("broken JSON") else "invalid_request"
     if problem.is_repeat and problem.column == "key":
         code = "duplicate_custom_id"
-    return LineError(code=code, message=problem.what, line=problem.line, param=problem.column)
+    return LineError(code=code, message=as_fields(problem.what), line=problem.line, param=problem.column)

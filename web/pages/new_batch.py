@@ -20,6 +20,7 @@ from web.pages.frame import PageRoute, fragment, go, page, problems_of, rendered
 from web.pages.visitors import FORM_TOKEN, Makes, PagesState, Visitor, demand_own_page, pages_of
 from web.uploads import Upload
 from worker.registration.acceptance import NotAccepted, demand
+from worker.registration.options import in_fields
 from worker.registration.plan_document import plan_document
 from worker.registration.preflight import Preflight
 
@@ -66,7 +67,7 @@ def _plan(preflight: Preflight, _agreed: int | None) -> ShownPlan:
         demand(preflight)
     except NotAccepted as refused:
         problems = tuple(refusal(refused)["problems"])
-    return ShownPlan(document=plan_document(preflight), needed=usd(preflight.seen.needed), problems=problems)
+    return ShownPlan(document=in_fields(plan_document(preflight)), needed=usd(preflight.seen.needed), problems=problems)
 
 
 @routes.post("/new")

@@ -22,7 +22,7 @@ from jobs.settings.model import Settings
 from providers.references import OBJECTS
 from worker.registration.destination import check_mark, probe, trackless
 from worker.registration.manifest_sources import ManifestSource
-from worker.registration.options import BatchOptions
+from worker.registration.options import BatchOptions, as_fields
 from worker.registration.preflight import Preflight, Scope, batch_name, normal_dest, take
 from worker.registration.register import at_most, record
 
@@ -36,7 +36,8 @@ class NotAccepted(BadInput):
     """
 
     def __init__(self, code: str, problems: Sequence[str] | str, rows: Sequence[RowProblem] = ()) -> None:
-        super().__init__(problems)
+        told = [problems] if isinstance(problems, str) else problems
+        super().__init__([as_fields(each) for each in told])
         self.code, self.rows = code, tuple(rows)
 
 

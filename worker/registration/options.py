@@ -77,6 +77,27 @@ class BatchOptions:
         return cls(**{**kept, **lists})
 
 
+#: An option as messages name it, and what a request calls it; those that a request does not have stay as they are.
+_OPTION = re.compile(r"(?<![\w-])--([a-z]+(?:-[a-z]+)*)\b")
+_FIELDS = {each.name.replace("_", "-"): each.name for each in fields(BatchOptions)} | {"budget": "budget_usd"}
+#: What is the user's own in a document, and may look like an option.
+_OWN = frozenset({"value", "prompt", "key", "manifest", "batch"})
+
+
+def as_fields(text: str) -> str:
+    """A message in the words of programs, which give fields and no options: `skip_bad` for --skip-bad."""
+    return _OPTION.sub(lambda found: f"`{_FIELDS[found[1]]}`" if found[1] in _FIELDS else found[0], text)
+
+
+def in_fields(told: Any) -> Any:
+    """A document with its messages in the words of programs; the user's own texts stay as they are."""
+    if isinstance(told, str):
+        return as_fields(told)
+    if isinstance(told, Mapping):
+        return {name: value if name in _OWN else in_fields(value) for name, value in told.items()}
+    return [in_fields(each) for each in told] if isinstance(told, list | tuple) else told
+
+
 _UNSAID = {each.name: each.default for each in fields(BatchOptions)}
 
 
