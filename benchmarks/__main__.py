@@ -15,6 +15,7 @@ from benchmarks import (
     cluster_cpu,
     copying,
     cpu,
+    doors,
     export,
     figures,
     flood,
@@ -82,6 +83,10 @@ ALL = {
     "memory": Benchmark("Peak memory of a run (SQLite, a folder)", lambda: growth.memory(10_000, 100_000)),
     "locks": Benchmark("Locks of one account and of one batch (PostgreSQL)", locks.measure),
     "export": Benchmark("Export (100,000 images of 10 kB, folder to folder)", lambda: export.measure(100_000)),
+    "doors": Benchmark("Pages and the API at 1,000,000 rows (SQLite)", lambda: doors.measure(1_000_000)),
+    "doors_postgresql": Benchmark(
+        "Pages and the API at 1,000,000 rows (PostgreSQL)", lambda: doors.measure(1_000_000, postgresql=True)
+    ),
     "flood": Benchmark("Wrong callbacks, 1,000 a second beside a run (SQLite)", lambda: flood.measure(10.0, 600)),
 }
 

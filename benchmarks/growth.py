@@ -57,7 +57,7 @@ def measure(sizes: Sequence[int], *, rounds: int, postgresql: bool = False) -> l
         costs: Costs = {one.rows: [] for one in ledgers}
         for number in range(rounds):
             for one in ledgers:
-                costs[one.rows].append(_more(one, number))
+                costs[one.rows].append(more(one, number))
         lines = [line for one in ledgers for line in _told(one, costs)]
         return [*lines, *(line for one in ledgers for line in _claims(one))]
 
@@ -89,8 +89,8 @@ def _told(one: Grown, costs: Costs) -> Iterator[tuple[str, str]]:
         yield f"... beside {min(costs):,} rows", spread(ratios)
 
 
-def _more(one: Grown, number: int) -> float:
-    """Milliseconds that one image more costs."""
+def more(one: Grown, number: int) -> float:
+    """Milliseconds of CPU that one image more of a run costs. `number`: which run it is."""
     took = []
     for images_ in (FEW, MANY):
         rows = manifest(one.folder, images_, f"new-{number}-{images_}-{one.rows}")

@@ -241,6 +241,21 @@ def retried(web):
     assert [entry.action for entry in web.ledger.access.log(1)] == ["batch retry"]
 
 
+def test_results_are_downloaded_as_a_file_in_each_format(shop):
+    at = shop.visit()
+    page = show(at, "/batches/shop")
+    links = re.findall(r'href="(/batches/shop/results/[a-z]+)"', page)
+
+    assert links == [f"/batches/shop/results/{each}" for each in ("csv", "jsonl", "parquet")]
+    for link in links:
+        answer = at.get(link)
+        assert answer.status_code == 200
+        assert answer.headers["content-disposition"] == f'attachment; filename="shop.{link.rpartition("/")[2]}"'
+        assert answer.content
+    assert at.get(links[0]).text.count("\n") == 1 + 5
+    show(at, "/batches/shop/results/exe", 422)
+
+
 def test_an_accounts_submits_and_refusals_are_drawn_over_time(tmp_path):
     with opened(tmp_path) as web:
         stocked_ledger.stock(web.ledger, stocked_ledger.rows(9))

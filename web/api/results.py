@@ -66,13 +66,24 @@ async def get_results(  # noqa: PLR0913  what may be asked
     raw: AsItIs = False,
 ) -> StreamingResponse:
     """One line for each row of the manifest, in its order, as `lightfast results` writes them. Works at any time."""
-    take_long_answer(request)
     found = await run_in_threadpool(door.batch_of, batch, token)
+    return await stream_results(door, request, found, as_format, per, raw=raw)
+
+
+async def stream_results(
+    door: Door, request: Request, batch: Batch, as_format: Format, per: Per = Per.ROW, *, raw: bool = False
+) -> StreamingResponse:
+    """A batch's results as a file, made as fast as it is taken.
+
+    Raises:
+        HTTPException: As many long answers are being made as may be.
+    """
+    take_long_answer(request)
     return StreamingResponse(
-        await door.answers.stream(_writing(door, found, as_format, per, no_formulas=not raw)),
+        await door.answers.stream(_writing(door, batch, as_format, per, no_formulas=not raw)),
         media_type=CONTENT_TYPES[as_format],
         headers={
-            "Content-Disposition": f'attachment; filename="{batch}.{as_format}"',
+            "Content-Disposition": f'attachment; filename="{batch.name}.{as_format}"',
             "X-Content-Type-Options": "nosniff",
         },
     )

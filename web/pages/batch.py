@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from jobs.formatting import count, duration, money, size
 from jobs.ledger.batches.values import Batch
@@ -31,6 +32,7 @@ from jobs.results.stuck import stuck_lines
 from jobs.results.troubles import troubles
 from jobs.states import ENDED_BADLY, BatchState, JobState
 from web.api.batches import cancel_batch, pause_batch, resume_batch
+from web.api.results import Format, stream_results
 from web.pages.charts import charts_of_batch
 from web.pages.frame import PageRoute, go, page, rendered
 from web.pages.live import Version, answer_look
@@ -56,6 +58,7 @@ def show_batch(request: Request, visitor: Sees, name: str) -> Response:
         "batch.html.j2",
         batch=batch,
         part=part.text,
+        formats=list(Format),
         actions=list(_actions(batch, figures.progress if figures else None, visitor)),
     )
 
@@ -65,6 +68,14 @@ def look_at_batch(request: Request, visitor: Sees, name: str, v: Version = "") -
     """What is alive of it, if it is another than the one of that version."""
     pages = pages_of(request)
     return answer_look(request, _part(pages, pages.door.batch_of(name, visitor.token)), v)
+
+
+@routes.get("/batches/{name}/results/{as_format}")
+async def download_results(request: Request, visitor: Sees, name: str, as_format: Format) -> Response:
+    """A line for each row, as a file."""
+    door = pages_of(request).door
+    batch = await run_in_threadpool(door.batch_of, name, visitor.token)
+    return await stream_results(door, request, batch, as_format)
 
 
 def _part(pages: PagesState, batch: Batch) -> SharedText:
