@@ -70,7 +70,8 @@ ALL = {
     ),
     "plan": Benchmark("Planning (CSV of five columns, a template prompt)", lambda: plan.measure(100_000, 1_000_000)),
     "recording": Benchmark(
-        "Recording (SQLite, CSV of five columns, a template prompt)", lambda: recording.measure(100_000, 500_000)
+        "Recording (SQLite, CSV of five columns, a template prompt; the quickest of three)",
+        lambda: recording.measure(100_000, 500_000),
     ),
     "recording_postgresql": Benchmark(
         "Recording (PostgreSQL, the same)", lambda: recording.measure(20_000, 100_000, postgresql=True)

@@ -34,7 +34,7 @@ PAGES = (
     "/batches/seed",
     "/batches/seed/rows",
     "/batches/seed/rows?state=failed",
-    "/batches/seed/rows?q={key}",
+    "/batches/seed/rows?search={key}",
     "/batches/seed/row?key={key}",
     "/batches/seed/pictures",
     "/batches/seed/retry",

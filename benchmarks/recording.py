@@ -1,6 +1,7 @@
 """Recording a manifest, as `lightfast run` and `submit` do after consent: rows a second, peak memory, bytes a row.
 
-The survey before it, which plans the rows and keeps them for it, is no part of it. `--postgresql`: on its own server.
+The survey before it, which plans the rows and keeps them for it, is no part of it. Of several times the quickest is
+told: what else the machine does makes one slower, and none quicker. `--postgresql`: on its own server.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from benchmarks.measure import Findings, Took, python, run, show
 from sandbox.servers import postgres
 
 MB = 1_000_000
+TIMES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,17 +42,22 @@ class Recorded:
 
 
 def measure(few: int, many: int, *, postgresql: bool = False) -> Findings:
-    """Each manifest into a new ledger."""
+    """Each manifest into new ledgers."""
     recorded = []
     for rows in (few, many):
-        with tempfile.TemporaryDirectory() as name, _database(postgresql=postgresql) as url:
-            folder = Path(name)
-            (folder / "lightfast.toml").write_text(f"{url}{SETTINGS}", encoding="utf-8")
-            recorded.append(fill(manifest(folder, rows), folder, rows))
+        tries = [_recorded(rows, postgresql=postgresql) for _ in range(TIMES)]
+        recorded.append(min(tries, key=lambda one: one.wall))
     return Findings(
         lines=[line for each in recorded for line in each.lines()],
         numbers={"rows_per_second": recorded[-1].rows / recorded[-1].wall},
     )
+
+
+def _recorded(rows: int, *, postgresql: bool) -> Recorded:
+    with tempfile.TemporaryDirectory() as name, _database(postgresql=postgresql) as url:
+        folder = Path(name)
+        (folder / "lightfast.toml").write_text(f"{url}{SETTINGS}", encoding="utf-8")
+        return fill(manifest(folder, rows), folder, rows)
 
 
 @contextlib.contextmanager
