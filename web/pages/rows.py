@@ -76,7 +76,9 @@ def _rows(pages: PagesState, batch: Batch, state: str, search: str, after: str) 
     if "\0" in search + after:
         raise HTTPException(422, "A key has no such character.")
     if batch.archive is not None:
-        raise HTTPException(409, f"{batch.name} is archived: its rows are in its results, which its page has as a file.")
+        raise HTTPException(
+            409, f"{batch.name} is archived: its rows are in its results, which its page has as a file."
+        )
     states = (JobState(state),) if state in set(JobState) else ()
     try:
         found = pages.door.ledger.reports.rows(batch, RowFilter(states=states, prefix=search), after, MOST)
