@@ -202,7 +202,7 @@ def test_a_manifest_is_dropped_its_price_is_agreed_to_and_it_is_made(page, serve
 def test_a_schedule_is_paused_resumed_and_run_now_by_its_page(page, server, ledger, sandbox, environment):
     sandbox.play(**QUICK)
     Path("m.csv").write_text("\n".join(ROWS) + "\n")
-    words = ("lightfast", "schedule", "add", "daily", "0 9 * * *", "m.csv", "--to", "out", "--yes")
+    words = ("lightfast", "schedule", "add", "daily", "0 9 * * *", "m.csv", "--to", "out", "--budget", "5", "--yes")
     added = command.Started(words, environment)
     assert (added.communicate(), added.returncode)[1] == 0
     log_in(page, server, make(ledger, "ops", Role.OPERATOR).text)
