@@ -22,6 +22,7 @@ import httpx
 from benchmarks.cpu import SIZE, server, spread
 from benchmarks.growth import Grown, grown
 from benchmarks.growth import more as cost_of_run
+from benchmarks.house import served
 from benchmarks.measure import LIGHTFAST, clean_environment, cpu_below, show
 from sandbox.servers import free_port
 
@@ -57,16 +58,17 @@ class Served:
     token: str
     process: int
 
-    def browser(self) -> httpx.Client:
+    @contextlib.contextmanager
+    def browser(self) -> Iterator[httpx.Client]:
         """Somebody who is logged in."""
-        client = httpx.Client(base_url=self.url, timeout=START, follow_redirects=True)
-        asked = client.get("/login")
-        found = FORM_TOKEN.search(asked.text)
-        if found is None:
-            raise RuntimeError(asked.text)
-        fields = {"form_token": html.unescape(found[1]), "token": self.token, "next": "/"}
-        client.post("/login", data=fields).raise_for_status()
-        return client
+        with httpx.Client(base_url=self.url, timeout=START, follow_redirects=True) as client:
+            asked = client.get("/login")
+            found = FORM_TOKEN.search(asked.text)
+            if found is None:
+                raise RuntimeError(asked.text)
+            fields = {"form_token": html.unescape(found[1]), "token": self.token, "next": "/"}
+            client.post("/login", data=fields).raise_for_status()
+            yield client
 
     def program(self) -> httpx.Client:
         """A program with a token."""
@@ -77,9 +79,9 @@ def measure(rows: int, *, postgresql: bool = False, rounds: int = ROUNDS) -> lis
     """A ledger of so many rows, with `serve` beside it."""
     with server(SIZE) as url, grown(rows, url, postgresql=postgresql) as one:
         alone = [cost_of_run(one, number) for number in range(3)]
-        with _served(one) as served:
-            lines = [*_pages(one, served, rounds), *_api(served, rounds)]
-            part, beside = asyncio.run(_with_open_pages(one, served, len(alone)))
+        with _served(one) as web:
+            lines = [*_pages(one, web, rounds), *_api(web, rounds)]
+            part, beside = asyncio.run(_with_open_pages(one, web, len(alone)))
     ratios = [more / less for more, less in zip(beside, alone, strict=True)]
     return [
         *lines,
@@ -90,37 +92,17 @@ def measure(rows: int, *, postgresql: bool = False, rounds: int = ROUNDS) -> lis
 
 @contextlib.contextmanager
 def _served(one: Grown) -> Iterator[Served]:
-    port = free_port()
-    environment = clean_environment({})
     command = [LIGHTFAST, "token", "create", "bench", "--role", "operator"]
-    made = subprocess.run(command, cwd=one.folder, env=environment, capture_output=True, text=True, check=True)
-    with (one.folder / "serve.log").open("wb") as log:
-        web = subprocess.Popen(
-            [LIGHTFAST, "serve", "--port", str(port)], cwd=one.folder, env=environment, stderr=log, stdout=log
-        )
-    served = Served(url=f"http://127.0.0.1:{port}", token=made.stdout.strip(), process=web.pid)
-    try:
-        _wait_until_ready(served)
-        yield served
-    finally:
-        web.terminate()
-        web.wait(START)
+    made = subprocess.run(
+        command, cwd=one.folder, env=clean_environment({}), capture_output=True, text=True, check=True
+    )
+    with served(one.folder, free_port()) as here:
+        yield Served(url=f"http://127.0.0.1:{here.port}", token=made.stdout.strip(), process=here.web.pid)
 
 
-def _wait_until_ready(served: Served) -> None:
-    end = time.monotonic() + START
-    while True:
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"{served.url}/readyz", timeout=START).is_success:
-                return
-        if time.monotonic() > end:
-            raise RuntimeError("serve does not start")
-        time.sleep(0.1)
-
-
-def _pages(one: Grown, served: Served, rounds: int) -> Iterator[tuple[str, str]]:
-    with served.browser() as browser, served.program() as program:
-        (row,) = program.get("/api/v1/batches/seed/rows", params={"limit": 1}).json()["data"]
+def _pages(one: Grown, web: Served, rounds: int) -> Iterator[tuple[str, str]]:
+    with web.browser() as browser, web.program() as program:
+        (row,) = program.get("/api/v1/batches/seed/rows", params={"limit": 1}).json()["rows"]
         paths = [path.format(key=row["key"]) for path in PAGES]
         took = _each(browser, paths, rounds)
     for path, name in zip(paths, PAGES, strict=True):
@@ -128,8 +110,8 @@ def _pages(one: Grown, served: Served, rounds: int) -> Iterator[tuple[str, str]]
         yield f"{one.rows:,} rows: {name}", f"{1000 * median(later):.0f} ms ({1000 * first:.0f} the first time)"
 
 
-def _api(served: Served, rounds: int) -> Iterator[tuple[str, str]]:
-    with served.program() as program:
+def _api(web: Served, rounds: int) -> Iterator[tuple[str, str]]:
+    with web.program() as program:
         took = _each(program, API, rounds)
     for path, (_, *later) in took.items():
         yield f"... {path}", f"{1000 * median(later):.0f} ms"
@@ -146,16 +128,16 @@ def _each(client: httpx.Client, paths: Sequence[str], rounds: int) -> dict[str, 
     return took
 
 
-async def _with_open_pages(one: Grown, served: Served, rounds: int) -> tuple[float, list[float]]:
+async def _with_open_pages(one: Grown, web: Served, rounds: int) -> tuple[float, list[float]]:
     """Part of a core that open pages take where nothing else is asked; and what an image of a run costs beside them."""
-    with served.browser() as browser:
+    with web.browser() as browser:
         cookies = dict(browser.cookies)
-    async with httpx.AsyncClient(base_url=served.url, timeout=START, cookies=cookies) as client:
+    async with httpx.AsyncClient(base_url=web.url, timeout=START, cookies=cookies) as client:
         looks = [asyncio.create_task(_look(client)) for _ in range(OPEN)]
         await asyncio.sleep(LOOKED / 3)  # all have opened
-        before, began = cpu_below([served.process]), time.monotonic()
+        before, began = cpu_below([web.process]), time.monotonic()
         await asyncio.sleep(LOOKED)
-        part = (cpu_below([served.process]) - before) / (time.monotonic() - began)
+        part = (cpu_below([web.process]) - before) / (time.monotonic() - began)
         beside = [await asyncio.to_thread(cost_of_run, one, 100 + number) for number in range(rounds)]
         for each in looks:
             each.cancel()

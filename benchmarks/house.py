@@ -73,6 +73,13 @@ def house(
     lines = "\n".join(f"{name} = {value}" for name, value in (more or {}).items())
     callbacks = f"http://127.0.0.1:{port}" if hooks else ""
     (folder / "lightfast.toml").write_text(SETTINGS.format(sandbox=sandbox, callbacks=callbacks, more=lines))
+    with served(folder, port) as here:
+        yield here
+
+
+@contextlib.contextmanager
+def served(folder: Path, port: int) -> Iterator[House]:
+    """`lightfast serve` by the settings of a folder."""
     with (folder / "serve.log").open("wb") as log:
         command = [LIGHTFAST, "serve", "--port", str(port), "--host", "127.0.0.1"]
         web = subprocess.Popen(command, cwd=folder, env=clean_environment({}), stdout=log, stderr=subprocess.STDOUT)
