@@ -26,8 +26,8 @@ from jobs.ledger.claims import copy_failures
 from jobs.ledger.claims.reuse import FewerToReuse, ReuseOptions, allot, give_back, whole_earlier
 from jobs.ledger.database.engine import is_alone
 from jobs.ledger.database.events import job_event, write_events
-from jobs.ledger.database.many import TOGETHER, Inserter
-from jobs.ledger.database.schema import ASKED, IS_CURRENT, batches, earlier_requests, images, jobs
+from jobs.ledger.database.many import TOGETHER, Inserter, indexed_when_filled
+from jobs.ledger.database.schema import ASKED, BY_REQUEST, IS_CURRENT, batches, earlier_requests, images, jobs
 from jobs.ledger.openai import batches as openai_batches
 from jobs.ledger.schedules.firings import attach, forget_seen
 from jobs.ledger.schedules.values import Attachment
@@ -152,8 +152,9 @@ def record_manifest(
         while chunk := list(islice(stream, _CHUNK)):
             given_back += _record_chunk(tx, new_rows, chunk, options, now)
     else:
-        for some in _together(rows):
-            new_rows.insert(some)
+        with indexed_when_filled(tx, BY_REQUEST):
+            for some in _together(rows):
+                new_rows.insert(some)
     new_rows.end()
     if given_back < options.given_back:
         raise FewerToReuse

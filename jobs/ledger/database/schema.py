@@ -413,7 +413,6 @@ jobs = Table(
     Index("ux_jobs_key", "batch_id", "key", unique=True),
     Index("ix_jobs_position", "batch_id", "position"),
     Index("ix_jobs_state", "batch_id", "state", "n"),  # with n: rows and images are counted without reading the rows
-    Index("ix_jobs_request", "request_hash"),  # what was asked for before, in any batch
     Index("ix_jobs_redone", "batch_id", "revision", sqlite_where=_redone, postgresql_where=_redone),
     Index(
         "ix_jobs_ready",
@@ -434,6 +433,7 @@ jobs = Table(
         postgresql_where=text("state = 'ready'"),
     ),
 )
+BY_REQUEST = Index("ix_jobs_request", jobs.c.request_hash)  # what was asked for before, in any batch
 
 #: What the columns of a job say of the request it stands for.
 ASKED = (

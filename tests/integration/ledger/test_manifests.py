@@ -45,6 +45,51 @@ def test_the_same_manifest_again_adds_nothing(ledger):
     assert progress.jobs == {JobState.READY: 2500 - 128, JobState.WORKING: 128}
 
 
+def indexes(ledger):
+    asked = {
+        "sqlite": "SELECT name, sql FROM sqlite_master WHERE type = 'index'",
+        "postgresql": "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = current_schema()",
+    }
+    with ledger._database.reading() as tx:
+        return set(map(tuple, tx.execute(text(asked[tx.dialect.name]))))
+
+
+def test_the_first_manifest_of_a_ledger_leaves_the_indexes_that_it_found(ledger):
+    before = indexes(ledger)
+    meanwhile = []
+
+    def planned():
+        for row in stocked_ledger.rows(300):
+            if row.position == 299:
+                meanwhile.append(indexes(ledger))
+            yield row
+
+    ledger.batches.record_manifest(stocked_ledger.new_batch(), planned(), now=NOW)
+
+    assert meanwhile == [before], "others see the ledger as it was until all rows are there"
+    assert indexes(ledger) == before
+    hashes = [row.request_hash for row in stocked_ledger.rows(300)]
+    stored = ledger.batches.known(1, ["k0", "k299"])
+    assert {row.request_hash for row in stored.values()} == {hashes[0], hashes[299]}
+
+
+def test_a_first_manifest_that_breaks_off_leaves_the_indexes_and_no_row(ledger):
+    before = indexes(ledger)
+
+    def planned():
+        yield from stocked_ledger.rows(300)
+        raise OSError("the manifest can't be read on")
+
+    with pytest.raises(OSError, match="read on"):
+        ledger.batches.record_manifest(stocked_ledger.new_batch(), planned(), now=NOW)
+
+    assert indexes(ledger) == before
+    assert ledger.batches.find("spring") is None
+    ledger.batches.record_manifest(stocked_ledger.new_batch(), stocked_ledger.rows(3), now=NOW)
+    assert indexes(ledger) == before
+    assert len(keys(ledger)) == 3
+
+
 def test_each_row_of_a_long_manifest_is_on_record_as_it_was_planned(ledger):
     planned = [stocked_ledger.row(position, n=position % 3 + 1) for position in range(1_503)]
     planned[7] = Row(position=7, line=9, key="k7", carried=b"{}", state=JobState.SKIPPED, error_code="empty_column")
