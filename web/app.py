@@ -327,10 +327,10 @@ def _opened(
     web_ledger = WebLedger(lambda: open_ledger(settings.database_url))
     with contextlib.ExitStack() as opened:
         opened.callback(web_ledger.close)
-        listener = opened.enter_context(_listener(where.host, where.port, "--port"))
+        listener = opened.enter_context(listen(where.host, where.port, "--port"))
         served = {address_of(where.host, where.port): SERVED}
         if where.metrics_port is not None:
-            metrics = opened.enter_context(_listener(where.metrics_host, where.metrics_port, "--metrics-port"))
+            metrics = opened.enter_context(listen(where.metrics_host, where.metrics_port, "--metrics-port"))
             metrics_server = _server(make_metrics_app(web_ledger), where.metrics_host, where.metrics_port)
             opened.enter_context(_in_a_thread(metrics_server, metrics, "metrics"))
             served[address_of(where.metrics_host, where.metrics_port)] = {"/metrics": "counts, for Prometheus"}
@@ -373,13 +373,17 @@ def _in_a_thread(server: uvicorn.Server, listener: socket.socket, name: str) -> 
         thread.join()
 
 
-def _listener(host: str, port: int, option: str) -> socket.socket:
+def listen(host: str, port: int, option: str) -> socket.socket:
     """A socket that listens. Where the port is taken, uvicorn would end with a code that means something else."""
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         reason = os.strerror(error.errno).lower() if error.errno else str(error)
         raise LightfastError(f"cannot listen on {host} port {port}: {reason}. {option} takes another.") from error
+    # Its connections inherit this. asyncio sets it for sockets that name their protocol alone, which this does not:
+    # the body of an answer would wait up to 40 ms, until the reader has acknowledged its head.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def address_of(host: str, port: int) -> str:

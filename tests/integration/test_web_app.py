@@ -13,7 +13,7 @@ import uvicorn
 from jobs.ledger import open_ledger
 from jobs.policy.access import Role
 from tests.support.access import Asker, make
-from web.app import WebLedger, make_app, server_of
+from web.app import WebLedger, listen, make_app, server_of
 from web.callbacks import connection_limits
 
 
@@ -21,7 +21,7 @@ from web.callbacks import connection_limits
 def opened(url):
     """A real door: its port, and an address that callbacks are taken at."""
     with (
-        socket.create_server(("127.0.0.1", 0)) as free,
+        listen("127.0.0.1", 0, "--port") as free,
         contextlib.closing(WebLedger(lambda: open_ledger(url))) as door,
     ):
         port = free.getsockname()[1]
@@ -57,6 +57,13 @@ def answer(connection: socket.socket) -> bytes:
 
 def status(connection: socket.socket) -> int:
     return int(answer(connection).split()[1])
+
+
+def test_no_part_of_an_answer_waits_until_the_part_before_it_is_acknowledged():
+    with listen("127.0.0.1", 0, "--port") as free, come(free.getsockname()[1]):
+        connection, _ = free.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 POST = b"POST /hooks/maxapi.io/1.forged HTTP/1.1\r\nHost: here\r\n"

@@ -17,6 +17,8 @@ from jobs.results.charts import MOST, History
 
 #: Batches that are kept, and seconds between two looks at what is new.
 KEPT, EVERY = 100, 3.0
+#: Seconds that a page waits for its chart the first time. A million images take longer: it then comes by itself.
+PATIENCE = 0.2
 
 
 @dataclass(slots=True, eq=False)
@@ -35,7 +37,7 @@ class Histories:
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="histories")
         self._lock = Lock()
 
-    def of(self, batch_id: int, patience: float = 1.0) -> History | None:
+    def of(self, batch_id: int, patience: float = PATIENCE) -> History | None:
         """What is known by now; the rest is read in the background. None: nothing is stored, or not known yet."""
         with self._lock:
             kept = self._kept.setdefault(batch_id, _Kept())
