@@ -24,8 +24,9 @@ from worker.runtime.timings import Timings
 MOST_KEPT = 200
 #: Seconds that a caller waits for the first count of a batch.
 PATIENCE = 5.0
-#: Seconds between two counts of a batch at least, and the part of the time that all counts together may take.
-LEAST_INTERVAL, COUNTING_PART = Timings().count_every, Timings().counting_part
+#: Seconds between two counts of a batch at least, and the part of the time that all counts together may take: less than
+#: in a run, which counts to know when it is over.
+LEAST_INTERVAL, COUNTING_PART = Timings().count_every, 0.03
 #: Seconds for which a batch that was asked for shares that part of the time.
 WATCHED_FOR = 30.0
 #: Seconds that the last count took at most where the next one is waited for, and for how long that is.

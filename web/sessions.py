@@ -104,25 +104,23 @@ class Sessions:
         return self._ledger().access.signing_key(PURPOSE)
 
     def _serializer(self) -> URLSafeTimedSerializer:
-        key, clock = self._key(), self._clock
-
-        class Signer(TimestampSigner):
-            def get_timestamp(self) -> int:
-                return int(clock())
-
+        key = self._key()
         if self._signed is None or self._signed[0] != key:
-            self._signed = (
-                key,
-                URLSafeTimedSerializer(
-                    key, salt=b"session", signer=Signer, signer_kwargs={"digest_method": hashlib.sha256}
-                ),
-            )
+            self._signed = (key, _serializer(key, self._clock))
         return self._signed[1]
+
+
+def _serializer(key: bytes, clock: Callable[[], float]) -> URLSafeTimedSerializer:
+    class Signer(TimestampSigner):
+        def get_timestamp(self) -> int:
+            return int(clock())
+
+    return URLSafeTimedSerializer(key, salt=b"session", signer=Signer, signer_kwargs={"digest_method": hashlib.sha256})
 
 
 def is_secure(request: HTTPConnection) -> bool:
     """Whether the browser speaks TLS with us, or with a proxy that we were told to trust."""
-    return request.url.scheme == "https"
+    return str(request.scope["scheme"]) == "https"  # `request.url` would be put together for each request
 
 
 def _attributes(request: HTTPConnection) -> dict[str, Any]:

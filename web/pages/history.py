@@ -15,8 +15,10 @@ from threading import Lock
 from jobs.ledger import Ledger
 from jobs.results.charts import MOST, History
 
-#: Batches that are kept, and seconds between two looks at what is new.
-KEPT, EVERY = 100, 3.0
+#: Batches that are kept.
+KEPT = 100
+#: Seconds between two looks at what is new, at least and at most, and the part of the time that they may take between.
+EVERY, AT_MOST, LOOKING_PART = 3.0, 30.0, 0.02
 #: Seconds that a page waits for its chart the first time. A million images take longer: it then comes by itself.
 PATIENCE = 0.2
 
@@ -24,7 +26,7 @@ PATIENCE = 0.2
 @dataclass(slots=True, eq=False)
 class _Kept:
     history: History | None = None
-    looked_at: float = float("-inf")
+    next_look: float = float("-inf")
     looking: Future[None] | None = None
 
 
@@ -45,7 +47,7 @@ class Histories:
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
             is_free = kept.looking is None or kept.looking.done()
-            if is_free and self._clock() - kept.looked_at >= EVERY:
+            if is_free and self._clock() >= kept.next_look:
                 kept.looking = self._threads.submit(self._look, batch_id, kept)
             looking = kept.looking
         if looking is not None and kept.history is None:
@@ -60,7 +62,14 @@ class Histories:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _look(self, batch_id: int, kept: _Kept) -> None:
-        kept.looked_at = self._clock()
+        began = self._clock()
+        try:
+            self._read_on(batch_id, kept)
+        finally:
+            cost = self._clock() - began
+            kept.next_look = began + cost + min(max(EVERY, cost / LOOKING_PART), AT_MOST)
+
+    def _read_on(self, batch_id: int, kept: _Kept) -> None:
         reports = self._ledger().reports
         history, times = kept.history, reports.stored_span(batch_id)
         if times is None:

@@ -14,7 +14,7 @@ FRESH = 1.5
 #: Parts that are kept; the one that was not asked for longest goes first.
 MOST_KEPT = 400
 #: Looks a second of all open pages together, and the seconds between two looks of one page at least.
-LOOKS_A_SECOND, LEAST_INTERVAL = 12.0, 2.0
+LOOKS_A_SECOND, LEAST_INTERVAL = 8.0, 2.0
 #: Stands in a part where its version belongs, which is known only when all of it is rendered.
 VERSION = "@version@"
 

@@ -503,7 +503,7 @@ def at_risk(tx: Connection, batch: str | None = None) -> tuple[int, int]:
     which no row waits for, are not in it.
     """
     of_batch = select(batches.c.id).where(batches.c.name == batch).scalar_subquery()
-    mine = () if batch is None else (attempts.c.batch_id == of_batch,)
+    mine, theirs = [() if batch is None else (table.c.batch_id == of_batch,) for table in (attempts, images)]
     states = [AttemptState.SUBMITTING, AttemptState.RUNNING, AttemptState.UNKNOWN]
     flying = select(
         func.coalesce(func.sum(attempts.c.n - attempts.c.came), 0), func.coalesce(func.sum(attempts.c.reserved), 0)
@@ -513,5 +513,5 @@ def at_risk(tx: Connection, batch: str | None = None) -> tuple[int, int]:
     waiting = select(func.count(), func.coalesce(func.sum(COST_OF_IMAGE), 0)).select_from(joined)
     # They all die some time: said so that their own index is taken, and not every image be read.
     dying = (images.c.state == literal_column("'generated'"), images.c.expires_at > 0)
-    more, price = tx.execute(waiting.where(*dying, images.c.surplus.is_(False), *mine)).one()
+    more, price = tx.execute(waiting.where(*dying, images.c.surplus.is_(False), *theirs)).one()
     return int(count) + int(more), int(money) + int(price)

@@ -181,3 +181,17 @@ def test_what_other_accounts_have_in_progress_is_found_without_reading_what_has_
         "SCAN attempts USING INDEX ix_attempts_in_flight",
         "SCAN attempts USING INDEX ix_attempts_polled",
     ]
+
+
+def test_what_a_batch_would_lose_is_counted_without_reading_what_it_has_made(sqlite_ledger_url):
+    in_flight, uncopied = ways_of(sqlite_ledger_url, lambda ledger: ledger.reports.at_risk("spring"))
+
+    assert in_flight[0] == "SEARCH attempts USING INDEX ix_attempts_at_stake (batch_id=? AND state=?)"
+    assert re.match(r"SEARCH images USING INDEX ix_images_(due|batch) ", uncopied[0])
+
+
+def test_the_first_and_the_newest_image_are_found_without_reading_those_between(sqlite_ledger_url):
+    ways = ways_of(sqlite_ledger_url, lambda ledger: ledger.reports.stored_span(1))
+
+    # Of one statement for both SQLite tells the same way, and reads every image.
+    assert ways == [["SEARCH images USING COVERING INDEX ix_images_stored (batch_id=? AND stored_at>?)"]] * 2
