@@ -78,7 +78,7 @@ class Served:
 def measure(rows: int, *, postgresql: bool = False, rounds: int = ROUNDS) -> list[tuple[str, str]]:
     """A ledger of so many rows, with `serve` beside it."""
     with server(SIZE) as url, grown(rows, url, postgresql=postgresql) as one:
-        alone = [cost_of_run(one, number) for number in range(3)]
+        alone = [_cost_of_run(one, number) for number in range(3)]
         with _served(one) as web:
             lines = [*_pages(one, web, rounds), *_api(web, rounds)]
             part, beside = asyncio.run(_with_open_pages(one, web, len(alone)))
@@ -135,16 +135,26 @@ async def _with_open_pages(one: Grown, web: Served, rounds: int) -> tuple[float,
     async with httpx.AsyncClient(base_url=web.url, timeout=START, cookies=cookies) as client:
         looks = [asyncio.create_task(_look(client)) for _ in range(OPEN)]
         await asyncio.sleep(LOOKED / 3)  # all have opened
-        before, began = cpu_below([web.process]), time.monotonic()
+        before, began = _spent(one, web), time.monotonic()
         await asyncio.sleep(LOOKED)
-        part = (cpu_below([web.process]) - before) / (time.monotonic() - began)
-        beside = [await asyncio.to_thread(cost_of_run, one, 100 + number) for number in range(rounds)]
+        part = (_spent(one, web) - before) / (time.monotonic() - began)
+        beside = [await asyncio.to_thread(_cost_of_run, one, 100 + number) for number in range(rounds)]
         for each in looks:
             each.cancel()
         ended = await asyncio.gather(*looks, return_exceptions=True)
     if broken := [each for each in ended if not isinstance(each, asyncio.CancelledError)]:
         raise RuntimeError(f"pages were not answered: {broken[0]!r}")
     return part, beside
+
+
+def _spent(one: Grown, web: Served) -> float:
+    """CPU seconds so far, of PostgreSQL too, which counts for the pages."""
+    return cpu_below([web.process]) + one.spent()
+
+
+def _cost_of_run(one: Grown, number: int) -> float:
+    """Of the run alone: what PostgreSQL does for the pages meanwhile is told with them."""
+    return cost_of_run(one, number, with_server=False)
 
 
 async def _look(client: httpx.AsyncClient) -> None:
