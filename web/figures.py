@@ -26,7 +26,7 @@ MOST_KEPT = 200
 PATIENCE = 5.0
 #: Seconds between two counts of a batch at least, and the part of the time that all counts together may take: less than
 #: in a run, which counts to know when it is over.
-LEAST_INTERVAL, COUNTING_PART = Timings().count_every, 0.03
+LEAST_INTERVAL, COUNTING_PART = Timings().count_every, 0.02
 #: Seconds for which a batch that was asked for shares that part of the time.
 WATCHED_FOR = 30.0
 #: Seconds that the last count took at most where the next one is waited for, and for how long that is.
