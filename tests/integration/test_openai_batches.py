@@ -225,6 +225,14 @@ def test_a_file_is_kept_for_no_time_that_cannot_be_told(serve, shop, seconds):
     assert web.get("/v1/files", headers=shop.header).json()["data"] == []
 
 
+def test_an_empty_file_is_refused_when_it_comes(serve, shop):
+    web = serve()
+    answer = web.post("/v1/files", headers=shop.header, data={"purpose": "batch"}, files={"file": ("a.jsonl", b"")})
+
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, "the file is empty")
+    assert web.get("/v1/files", headers=shop.header).json()["data"] == []
+
+
 def test_a_results_file_that_lost_a_part_is_not_sent_as_an_empty_one(serve, shop, ledger, tmp_path):
     web = serve()
     batch = ask(web, shop, upload(web, shop))

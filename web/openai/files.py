@@ -62,6 +62,8 @@ async def upload_file(door: TheDoor, token: WhoMakes, request: Request) -> Docum
     """Takes a file of requests, one a line."""
     async with door.uploads.received(request, "file", token) as upload:
         seconds = _asked_seconds(upload)
+        if not upload.bytes:
+            raise OpenAIError(BAD, "the file is empty", param="file")
         return await run_in_threadpool(_keep, door, token, upload, seconds)
 
 

@@ -17,8 +17,8 @@ from jobs.results.charts import MOST, History
 
 #: Batches that are kept.
 KEPT = 100
-#: Seconds between two looks at what is new, at least and at most, and the part of the time that they may take between.
-EVERY, AT_MOST, LOOKING_PART = 3.0, 30.0, 0.02
+#: Seconds between two looks at what is new at least, and the part of the time that they may take.
+EVERY, LOOKING_PART = 3.0, 0.02
 #: Seconds that a page waits for its chart the first time. A million images take longer: it then comes by itself.
 PATIENCE = 0.2
 
@@ -62,12 +62,14 @@ class Histories:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _look(self, batch_id: int, kept: _Kept) -> None:
-        began = self._clock()
+        began, is_first = self._clock(), kept.history is None
         try:
             self._read_on(batch_id, kept)
         finally:
-            cost = self._clock() - began
-            kept.next_look = began + cost + min(max(EVERY, cost / LOOKING_PART), AT_MOST)
+            cost = (
+                0.0 if is_first else self._clock() - began
+            )  # the first reads the whole batch, which later ones do not
+            kept.next_look = self._clock() + max(EVERY, cost / LOOKING_PART)
 
     def _read_on(self, batch_id: int, kept: _Kept) -> None:
         reports = self._ledger().reports
