@@ -25,21 +25,22 @@ from tests.support.browser import program
 from tests.support.patience import until
 
 OUT = ROOT / "docs" / "pages"
-#: Name and path of each.
+#: Name and path of each. All are kept in each look.
 PAGES = {
     "batches": "/",
     "batch": "/batches/catalog",
     "rows": "/batches/catalog/rows",
     "row": "/batches/catalog/row?key=vase-broken",
     "pictures": "/batches/catalog/pictures",
+    "retry": "/batches/catalog/retry",
+    "unknown": "/unknown",
     "decide": "/batches/catalog/unknown?key=heron-lost",
     "new": "/new",
-}
-#: Which are kept, of each look.
-KEPT = {
-    "light": ("batches", "batch", "row", "decide", "new"),
-    "dark": ("batch", "pictures"),
-    "phone": ("batch", "rows"),
+    "accounts": "/accounts",
+    "schedules": "/schedules",
+    "schedule": "/schedules/nightly",
+    "workers": "/workers",
+    "stop": "/stop",
 }
 #: Width, height, colours.
 LOOKS = {"light": (1200, 760, "light"), "dark": (1200, 760, "dark"), "phone": (360, 740, "dark")}
@@ -49,8 +50,10 @@ TROUBLE = (
     "vase-broken,Terra Vase,Homeware,Terracotta,54.00,X-1,A terracotta vase that nobody can draw [fail]",
     "heron-lost,Heron Lamp,Lighting,Brass,129.00,X-2,A heron lamp whose answer was cut off [cut]",
 )
-#: Finished, and rows need a person.
-EXPECTED = 3
+RUN = ("run", "catalog.csv", "--to", "out", "--yes", "--max-stall", "2s")
+SCHEDULE = ("schedule", "add", "nightly", "0 3 * * *", "night.csv", "--to", "nights", "--budget", "5", "--yes")
+#: What each ends with; of the run: finished, and rows need a person.
+COMMANDS = {RUN: 3, SCHEDULE: 0}
 REST = ",gpt-image-2,maxapi.io,,,,,,,"
 
 
@@ -61,11 +64,12 @@ def main() -> None:
         os.chdir(folder)
         manifest = (ROOT / "examples" / "catalog.csv").read_text().replace("{sandbox}", box.url)
         Path("catalog.csv").write_text(manifest + "".join(f"{line}{REST}\n" for line in TROUBLE))
+        Path("night.csv").write_text("key,prompt,provider\nowl,An owl at night,maxapi.io\n")
         environment = {**command.bare_environment(), **_settings(box.url)}
-        run = ("lightfast", "run", "catalog.csv", "--to", "out", "--yes", "--max-stall", "2s")
-        worked = command.Started(run, environment)
-        said = worked.communicate()
-        assert worked.returncode == EXPECTED, said
+        for line, expected in COMMANDS.items():
+            worked = command.Started(("lightfast", *line), environment)
+            said = worked.communicate()
+            assert worked.returncode == expected, said
         with contextlib.closing(open_ledger("sqlite:///lightfast.db")) as ledger:
             token = make(ledger, "mia", Role.OPERATOR).text
         with _served(environment) as address, sync_playwright() as playwright:
@@ -100,11 +104,12 @@ def _take_all(browser: Browser, address: str, token: str) -> None:
         with browser.new_context(viewport={"width": width, "height": height}, color_scheme=colours) as context:
             page = context.new_page()
             page.goto(f"{address}/login")
+            _keep(page.screenshot(), f"login-{look}")
             page.get_by_label("Your token").fill(token)
             page.get_by_role("button", name="Log in").click()
             page.get_by_role("heading", name="Batches").wait_for()
-            for name in KEPT[look]:
-                page.goto(address + PAGES[name])
+            for name, path in PAGES.items():
+                page.goto(address + path)
                 page.wait_for_load_state("networkidle")
                 _keep(page.screenshot(), f"{name}-{look}")
 
