@@ -27,7 +27,7 @@ demo: $(READY)  ## make the images of examples/catalog.csv, in the sandbox, into
 test test-fast test-long: export PYTHONDONTWRITEBYTECODE :=
 
 # Four at a time on two cores: most of them wait for other processes.
-test: $(READY)  ## run the tests, with real servers from the package registry; five minutes on two idle cores
+test: $(READY)  ## run the tests, with real servers from the package registry; about twenty minutes on two cores
 	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
 test-fast: $(READY)  ## run the tests that start no process and use no network; a minute on two idle cores
