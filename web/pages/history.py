@@ -66,9 +66,8 @@ class Histories:
         try:
             self._read_on(batch_id, kept)
         finally:
-            cost = (
-                0.0 if is_first else self._clock() - began
-            )  # the first reads the whole batch, which later ones do not
+            # The first look reads the whole batch: it does not tell what the next ones take.
+            cost = 0.0 if is_first else self._clock() - began
             kept.next_look = self._clock() + max(EVERY, cost / LOOKING_PART)
 
     def _read_on(self, batch_id: int, kept: _Kept) -> None:
