@@ -106,14 +106,18 @@ def test_the_next_count_of_a_large_batch_is_waited_for_by_nobody_and_comes_when_
 
 def test_batches_that_are_watched_together_share_the_part_of_the_time(world):
     world.ledger.batches.record_manifest(stocked_ledger.new_batch("summer"), stocked_ledger.rows(1), now=1.0)
-    world.takes = 1.0
+    world.takes = figures.WATCHED_FOR / 2 * figures.COUNTING_PART
     world.ready()
     world.figures.of(world.batch("summer"))
-    world.later(1.0 / figures.COUNTING_PART)
+    world.later(figures.WATCHED_FOR / 2)  # enough for a batch that is watched alone
     world.ready()
     world.figures.of(world.batch("summer"))
-
     assert world.counts == 2
+
+    world.later(figures.WATCHED_FOR / 2)
+    world.ready()
+
+    until(lambda: world.counts == 3)
 
 
 def test_who_does_not_wait_is_told_so_and_the_count_goes_on(world):
