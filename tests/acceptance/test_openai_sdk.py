@@ -217,6 +217,16 @@ def test_files_are_listed_read_and_deleted(here):
         here.client.files.retrieve(file.id)
 
 
+def test_what_can_be_made_is_listed(here):
+    names = [each.id for each in here.client.models.list()]
+
+    assert "gpt-image-2" in names
+    assert names == sorted(set(names))
+    assert here.client.models.retrieve("gpt-image-2").id == "gpt-image-2"
+    with pytest.raises(openai.NotFoundError):
+        here.client.models.retrieve("gpt-4o")
+
+
 def test_a_wrong_key_and_images_at_once_are_refused_in_openai_s_words(here):
     with pytest.raises(openai.AuthenticationError):
         sdk(int(here.url.rpartition(":")[2]), "sk-no").batches.list()
