@@ -60,7 +60,7 @@ class _Asked(BaseModel):
     manifest: str = Field(default="", description="s3://… or https://…; a form has the file itself under this name.")
     budget_usd: str | None = Field(default=None, description="As `--budget`.")
     at_most_usd: str | None = Field(
-        default=None, description="What was agreed to: where the estimate is higher, nothing is recorded."
+        default=None, description="What was agreed to: where it may cost more (`usd_at_most`), nothing is recorded."
     )
 
 
@@ -105,8 +105,8 @@ async def plan_batch(door: TheDoor, token: WhoMakes, request: Request) -> Docume
 async def create_batch(door: TheDoor, token: WhoMakes, request: Request) -> Document:
     """Records a batch, which workers then make: the manifest in a form with the options as fields, or JSON.
 
-    Its estimate is agreed to by the request, up to `at_most_usd`. A producer's batch holds its budget, else its
-    estimate, of the token's day.
+    What it may cost is agreed to by the request, up to `at_most_usd`. A producer's batch holds its budget, else that,
+    of the token's day.
     """
     return await _with_manifest(door, token, request, record_for(door, token))
 

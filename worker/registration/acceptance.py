@@ -24,7 +24,7 @@ from worker.registration.destination import check_mark, probe, trackless
 from worker.registration.manifest_sources import ManifestSource
 from worker.registration.options import BatchOptions, as_fields
 from worker.registration.preflight import Preflight, Scope, batch_name, normal_dest, take
-from worker.registration.register import at_most, record
+from worker.registration.register import at_most, left_of, most, record
 
 Progress = Callable[[int], None]  # rows so far
 
@@ -94,7 +94,7 @@ def accept(
 ) -> AcceptedBatch:
     """Puts the batch on record for the token.
 
-    `agreed`: micro-dollars that it may cost at most by its estimate; None: what it costs. `request_id`: the request by
+    `agreed`: micro-dollars that it may cost at most (`most`); None: whatever that is. `request_id`: the request by
     OpenAI's API that it answers, which is told of it in the same transaction.
 
     Raises:
@@ -153,15 +153,11 @@ def demand(preflight: Preflight, agreed: int | None = None) -> None:
     if preflight.mistake:
         raise NotAccepted("made_already", f"{preflight.mistake}. That needs `reuse`, or `buy_again`.")
     if preflight.reasons:  # nothing but the budget is left of them
-        has = money(preflight.limits.budget or 0)
+        raise NotAccepted("budget_exceeded", [f"{reason} Nothing was spent." for reason in preflight.reasons])
+    if agreed is not None and (may := most(preflight)) > agreed:
         raise NotAccepted(
             "budget_exceeded",
-            f"{count(seen.images, 'image')} would cost {money(seen.needed)}; its budget is {has}. Nothing was spent.",
-        )
-    if agreed is not None and seen.needed > agreed:
-        raise NotAccepted(
-            "budget_exceeded",
-            f"{count(seen.images, 'image')} would cost {money(seen.needed)}, and {money(agreed)} was agreed to. "
+            f"{count(seen.images, 'image')} may cost {money(may)}, and {money(agreed)} was agreed to. "
             "Nothing was spent.",
         )
 
@@ -210,10 +206,8 @@ def _lies_below(dest: str, prefix: str) -> bool:
 
 def _to_hold(preflight: Preflight, still: int) -> int:
     """Micro-dollars: what is left of its budget, else what it is planned to cost."""
-    budget, batch = preflight.limits.budget, preflight.batch
-    if budget is None:
-        return still
-    return max(0, budget - (batch.charged + batch.reserved if batch else 0))
+    budget = preflight.limits.budget
+    return still if budget is None else left_of(budget, preflight)
 
 
 def _ledger(preflight: Preflight) -> Ledger:

@@ -78,14 +78,14 @@ class BatchOptions:
 
 
 #: An option as messages name it, and what a request calls it; those that a request does not have stay as they are.
-_OPTION = re.compile(r"(?<![\w-])--([a-z]+(?:-[a-z]+)*)\b")
+_OPTION = re.compile(r"(?<![\w-])--([a-z]+(?:-[a-z]+)*)\b(?: [A-Z]+\b(?!=))?")
 _FIELDS = {each.name.replace("_", "-"): each.name for each in fields(BatchOptions)} | {"budget": "budget_usd"}
 #: What is the user's own in a document, and may look like an option.
 _OWN = frozenset({"value", "prompt", "key", "manifest", "batch"})
 
 
 def as_fields(text: str) -> str:
-    """A message in the words of programs, which give fields and no options: `skip_bad` for --skip-bad."""
+    """A message in the words of programs, which give fields and no options: `to` for --to DEST."""
     return _OPTION.sub(lambda found: f"`{_FIELDS[found[1]]}`" if found[1] in _FIELDS else found[0], text)
 
 

@@ -9,6 +9,7 @@ from jobs.planning.problems import Cause
 from jobs.planning.survey import RouteLine
 from jobs.results.documents import stop_document
 from worker.registration.preflight import Preflight
+from worker.registration.register import most
 
 
 def plan_document(preflight: Preflight) -> dict[str, Any]:
@@ -41,7 +42,7 @@ def plan_document(preflight: Preflight) -> dict[str, Any]:
         "routes": [_route(line) for line in seen.routes],
         "images": seen.images,
         "usd": usd(seen.money),
-        "usd_at_most": usd(seen.aside),
+        "usd_at_most": usd(most(preflight)),
         "unpriced_images": seen.unpriced,
         "seconds": round(seen.seconds, 1),
         "seconds_may_be_less": seen.may_be_less,

@@ -37,10 +37,25 @@ def to_agree(preflight: Preflight, still: int) -> tuple[int, int]:
 
 def at_most(preflight: Preflight) -> int:
     """Micro-dollars still to be spent: as planned; where rows may go to a dearer provider, up to the budget given."""
-    budget, batch, planned = _budget(preflight), preflight.batch, preflight.seen.aside + _for_others(preflight)
+    budget, planned = _budget(preflight), preflight.seen.aside + _for_others(preflight)
     if budget is None or not preflight.seen.images or _failover(preflight) is Failover.OFF:
         return planned
-    return max(planned, budget - (batch.charged + batch.reserved if batch else 0))
+    return max(planned, left_of(budget, preflight))
+
+
+def most(preflight: Preflight) -> int:
+    """Micro-dollars that the batch may still cost: what is set aside for its images, as far as its budget goes.
+
+    Not its estimate: images that are billed by usage hold more than they are likely to cost.
+    """
+    still, budget = at_most(preflight), _budget(preflight)
+    return still if budget is None else min(still, left_of(budget, preflight))
+
+
+def left_of(budget: int, preflight: Preflight) -> int:
+    """Micro-dollars that the batch has not spent or reserved of a budget."""
+    batch = preflight.batch
+    return max(0, budget - (batch.charged + batch.reserved if batch else 0))
 
 
 def _for_others(preflight: Preflight) -> int:
