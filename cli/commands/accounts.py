@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.flow.options import Config, Json, Sandbox
-from cli.flow.session import LedgerSession, note, session_of, show, show_json
+from cli.flow.session import LedgerSession, note, put_on_log, session_of, show, show_json
 from cli.flow.settings import NOWHERE, read_settings
 from cli.output.wording import aligned
 from jobs.command_lines import command
@@ -62,6 +62,7 @@ def _wake(session: LedgerSession, name: str) -> None:
     if name not in names:
         raise BadInput(f"--probe: there is no account {name!r}. {near(name, names)}")
     session.ledger.accounts.wake(name, time.time() + session.ledger.clock_offset())
+    put_on_log(session, "account probe", name)
     note(f"{name} is awake: the next submit is the probe. If it is refused, the account pauses again.")
 
 

@@ -20,6 +20,7 @@ from cli.flow.session import (
     demand_key,
     find_batch,
     note,
+    put_on_log,
     session_of,
 )
 from cli.output.retries import bought_twice_words, given_up, made_meanwhile_lines, nothing_to_retry
@@ -302,11 +303,13 @@ def _begin(
     bring_back(session.ledger, found)
     session.ledger.batches.agree(again.batch, max(found.agreed, found.charged + found.reserved + cost), found.budget)
     try:
-        return again.begin(session, rows, take)
+        begun = again.begin(session, rows, take)
     except FewerToReuse:
         raise LightfastError(
             "Images that were to be reused are not there any more. Nothing was begun; run it again."
         ) from None
+    put_on_log(session, f"batch {again.command}", again.batch, {"rows": begun, "estimate_usd": formatting.usd(cost)})
+    return begun
 
 
 def _made_meanwhile(

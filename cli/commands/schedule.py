@@ -34,6 +34,7 @@ from cli.flow.session import (
     now_of,
     open_session,
     opened_or_made,
+    put_on_log,
     session_of,
     show,
     show_json,
@@ -247,6 +248,7 @@ def _steer(name: str, verb: str, *, json: bool, config: Path | None, sandbox: bo
             session.ledger.schedules.pause(name, now_of(session))
         else:
             session.ledger.schedules.resume(name, now_of(session))
+        put_on_log(session, f"schedule {verb}", name)
         _told(session, name, verb, json=json)
     return 0
 
@@ -265,6 +267,7 @@ def remove(
         question = f"Remove the schedule {name} and its history? Its batches stay.{told}"
         confirm(question, yes=yes, sandbox=session.settings.is_sandbox, command="schedule remove")
         session.ledger.schedules.remove(name)
+        put_on_log(session, "schedule remove", name)
         note(f"{name} is removed; its batches stay.{told}")
         if json:
             show_json({"command": "schedule remove", "name": name})
@@ -285,6 +288,7 @@ def run_now(name: Name, *, json: Json = False, config: Config = None, sandbox: S
         if is_heard:
             if in_the_way := session.ledger.schedules.fire_by_hand(name, at):
                 raise _not_fired(schedule, in_the_way, show_it, sandbox=session.settings.is_sandbox)
+            put_on_log(session, "schedule run-now", name)
             _wake(session)
             note(f"{name} was fired; how it goes:  {show_it}")
             if json:

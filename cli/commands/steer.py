@@ -16,6 +16,7 @@ from cli.flow.session import (
     find_batch,
     note,
     open_session,
+    put_on_log,
     show_json,
 )
 from cli.output.retries import bought_twice_words, made_meanwhile_lines
@@ -67,6 +68,7 @@ def pause(
         if found.state == "cancelled":
             raise BadInput(f"batch {batch} is cancelled; there is nothing to pause.")
         session.ledger.batches.pause(batch, ON_YOUR_WORD)
+        put_on_log(session, "batch pause", batch)
         again = command("resume", batch, sandbox=found.sandbox)
         tell(session, batch, f"{batch} is paused: nothing new is paid. To go on:  {again}", json=json)
     return 0
@@ -127,6 +129,7 @@ def _resume(session: LedgerSession, batch: str, cap: int | None, *, yes: bool, b
     if cap is not None:
         _give(session, found, cap, yes=yes)
     session.ledger.batches.resume(batch, time.time())
+    put_on_log(session, "batch resume", batch)
 
 
 def _demand_bought_once(session: LedgerSession, batch: Batch) -> None:
@@ -192,6 +195,7 @@ def cancel(batch: BatchName, *, json: Json = False, config: Config = None, sandb
     with open_session(config, sandbox=sandbox) as session:
         find_batch(session.ledger, batch)
         count = session.ledger.batches.cancel(batch)
+        put_on_log(session, "batch cancel", batch)
         left = f"{formatting.count(count, 'row')} will not be made" if count else "no row was left to make"
         coming = session.ledger.reports.progress(batch, time.time())
         stored = f" What is paid is still stored{by_whom(session, coming)}." if images_on_their_way(coming) else ""

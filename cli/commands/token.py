@@ -1,4 +1,4 @@
-"""`lightfast token …`: who may use the web pages and the APIs of `serve`, and who did what there."""
+"""`lightfast token …`: who may use the web pages and the APIs of `serve`, and who did what."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import typer
 
 from cli.command import CONTEXT, Command
 from cli.flow.options import Config, Json, Sandbox
-from cli.flow.session import LedgerSession, note, now_of, open_session, opened_or_made, show, show_json
+from cli.flow.session import note, now_of, open_session, opened_or_made, put_on_log, show, show_json
 from cli.flow.settings import NOWHERE, read_settings
 from cli.output.wording import aligned
 from jobs.errors import BadInput
 from jobs.formatting import day_and_minute, money, usd, utc
 from jobs.policy.access import NAME, Role, make_token
-from worker.runtime.who import who
 
 if TYPE_CHECKING:
     from jobs.ledger.access.values import LogEntry, NewToken, Token
@@ -63,7 +62,7 @@ def create(  # noqa: PLR0913  a command's options
             raise BadInput(
                 f'There is, or was, a token called "{name}". The log names it, so a new one has another name.'
             )
-        _note(session, "token create", name, {"role": role})
+        put_on_log(session, "token create", name, {"role": role})
         (token,) = [each for each in session.ledger.access.all() if each.name == name]
     if json:
         told = {**_document(token), "token": made.secret.get_secret_value()}
@@ -128,7 +127,7 @@ def revoke(name: Name, *, json: Json = False, config: Config = None, sandbox: Sa
         if token is None:
             raise BadInput(f'There is no token called "{name}": `lightfast token list` names them.')
         if token.revoked_at == now:
-            _note(session, "token revoke", name)
+            put_on_log(session, "token revoke", name)
     if json:
         show_json({"command": "token revoke", **_document(token)})
     else:
@@ -208,16 +207,6 @@ def _document(token: Token, held: int | None = None) -> dict[str, Any]:
 def _entry_document(entry: LogEntry) -> dict[str, Any]:
     said = {"who": entry.who, "action": entry.action, "subject": entry.subject, "detail": dict(entry.detail)}
     return {"id": entry.id, "at": utc(entry.at), **said}
-
-
-# -- the ledger ----------------------------------------------------------------------------------------------------
-
-
-def _note(session: LedgerSession, action: str, subject: str, detail: dict[str, Any] | None = None) -> None:
-    from jobs.ledger.access.values import NewLogEntry
-
-    entry = NewLogEntry(who=who(), action=action, subject=subject, detail=detail)
-    session.ledger.access.note(entry, now_of(session))
 
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)

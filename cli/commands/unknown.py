@@ -14,7 +14,17 @@ import typer
 
 from cli.flow.consent import agree
 from cli.flow.options import Config, Json, Sandbox, Sure
-from cli.flow.session import LedgerSession, demand_key, find_batch, note, open_session, session_of, show, show_json
+from cli.flow.session import (
+    LedgerSession,
+    demand_key,
+    find_batch,
+    note,
+    open_session,
+    put_on_log,
+    session_of,
+    show,
+    show_json,
+)
 from cli.output.wording import aligned
 from jobs.command_lines import command, keyed
 from jobs.errors import BadInput, LightfastError
@@ -195,6 +205,8 @@ def _resolve(
     settled = session.ledger.unknowns.resolve(
         [attempt.attempt_id for attempt in attempts], how, now, task_id, poll_path
     )
+    for batch, number in Counter(attempt.batch for attempt in attempts).items():
+        put_on_log(session, f"unknown {how}", batch, {"attempts": number})
     note(_done(attempts, settled, how, session))
     return settled
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from cli.flow.session import LedgerSession, note, show_json
+from cli.flow.session import LedgerSession, note, put_on_log, show_json
 from jobs import formatting
 from jobs.command_lines import command
 from jobs.results.documents import stop_document
@@ -22,6 +22,7 @@ def stop_all(session: LedgerSession, *, json: bool) -> int:
     """Stops the submits of every batch. Returns when it is known which claimed submits were sent and which were not."""
     ledger = session.ledger
     stopped = ledger.emergency_stop.begin(time.time() + ledger.clock_offset(), who())
+    put_on_log(session, "emergency stop")
     fates = settled(ledger, stopped.claimed)
     before = "" if stopped.anew else f" They were already, since {formatting.day_and_time(stopped.stop.since)}."
     note(f"All submits are stopped: no batch pays for anything new.{before} To go on:  {lifting(session)}")
@@ -38,6 +39,8 @@ def lift_stop(session: LedgerSession, *, json: bool) -> int:
     """Submits go on, except of batches that were paused one by one."""
     session.ledger.schedules.fall_due(time.time() + session.ledger.clock_offset())  # while it stands: these are skipped
     stood = session.ledger.emergency_stop.lift()
+    if stood is not None:
+        put_on_log(session, "emergency stop lifted")
     every = [session.ledger.reports.progress(batch.name) for batch in session.ledger.batches.all()]
     paused = [progress.batch.name for progress in every if is_paused(progress)]
     still = f" Still paused, each by itself: {', '.join(paused)}." if paused else ""

@@ -15,6 +15,7 @@ from cli.flow.settings import NOWHERE, SCHEMA, _standin, read_settings, sandbox_
 from cli.output import terminal
 from jobs.errors import BadInput
 from jobs.formatting import day_and_minute, plain
+from jobs.results.sentences import STAND_IN
 
 if TYPE_CHECKING:
     from jobs.ledger import Ledger
@@ -74,6 +75,17 @@ def opened_or_made(settings: Settings) -> Iterator[LedgerSession]:
 def now_of(session: LedgerSession) -> float:
     """Seconds since 1970 by the ledger's clock."""
     return time.time() + session.ledger.clock_offset()
+
+
+def put_on_log(
+    session: LedgerSession, action: str, subject: str | None = None, detail: Mapping[str, object] | None = None
+) -> None:
+    """Puts what was done here beside what was done by tokens: `lightfast token log`. By the API's names for actions."""
+    from jobs.ledger.access.values import NewLogEntry
+    from worker.runtime.who import who
+
+    entry = NewLogEntry(who=who(), action=action, subject=subject, detail=detail)
+    session.ledger.access.note(entry, now_of(session))
 
 
 def _opened_archive(address: str) -> Archive:
@@ -141,9 +153,7 @@ def show(lines: Iterable[tuple[str, str]], *, sandbox: bool = False, stderr: boo
     console = Calm(highlight=False, stderr=stderr)
     width = terminal.width_of(sys.stderr if stderr else sys.stdout)
     if sandbox:
-        console.print(
-            Text("SANDBOX: stand-in pictures and made-up prices; nothing was bought", style="black on yellow")
-        )
+        console.print(Text(STAND_IN, style="black on yellow"))
     for line, style in lines:
         for each in terminal.fitted(plain(line), width):
             console.print(Text(each, style=style), soft_wrap=True)

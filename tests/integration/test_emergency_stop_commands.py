@@ -69,6 +69,29 @@ def test_resume_of_a_batch_does_not_lift_it_and_resume_all_lifts_only_it(shop):
     assert "were not stopped" in call("resume", "--all").stderr
 
 
+def test_who_stopped_and_steered_in_a_terminal_stands_in_the_log_of_tokens(shop):
+    words = (["pause", "shop"], ["pause", "--all"], ["resume", "shop"], ["resume", "--all"], ["resume", "--all"])
+    for each in (
+        *words,
+        ["accounts", "--probe", "main"],
+        ["unknown", "--resolve", "give-up", "--yes"],
+        ["cancel", "shop"],
+    ):
+        call(*each)
+
+    entries = document("token", "log")["entries"]
+    assert [(entry["action"], entry["subject"]) for entry in reversed(entries)] == [
+        ("batch pause", "shop"),
+        ("emergency stop", None),
+        ("batch resume", "shop"),
+        ("emergency stop lifted", None),
+        ("account probe", "main"),
+        ("unknown give-up", "shop"),
+        ("batch cancel", "shop"),
+    ]
+    assert all("@" in entry["who"] for entry in entries)
+
+
 @pytest.mark.parametrize(
     "words", [["pause"], ["pause", "shop", "--all"], ["resume", "shop", "--all"], ["resume", "--all", "--budget", "5"]]
 )
