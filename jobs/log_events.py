@@ -176,7 +176,7 @@ _OF_A_PROCESS: Mapping[str, EventKind] = {
     "ledger_is_read_only": _warning("the ledger can only be read", "problem"),
     "ledger_takes_no_writes": _warning("the ledger takes no writes", "problem"),
     "ledger_takes_writes_again": _warning("the ledger takes writes again"),
-    "listening": _info("the web process listens", "address", "paths"),
+    "listening": _info("the web process listens", "address", "paths", "sandbox"),
     "log": EventKind(
         ("info", "debug", "warning", "error"), ("logger", "message", "times"), "a line of a library, mostly Celery's"
     ),

@@ -29,6 +29,7 @@ from jobs.errors import LightfastError
 from jobs.ledger import Ledger, open_ledger
 from jobs.policy.access import Role
 from jobs.results.account_report import accounts_document, read_accounts
+from jobs.results.sentences import STAND_IN
 from jobs.settings.model import Settings
 from web.addresses import Addresses, addresses_of
 from web.api import batches, images, new_batches, operations, results, retry, rows, unknown
@@ -45,6 +46,7 @@ from web.metrics import LedgerMetrics
 from web.one_time_link import OneTimeLink
 from web.openai import batches as openai_batches
 from web.openai import files as openai_files
+from web.openai import models as openai_models
 from web.openai.errors import AsciiJSON, OpenAIError, as_openai, is_openai, unreadable
 from web.openai.runner import BatchRunner
 from web.pages.setup import add_pages
@@ -201,7 +203,7 @@ def make_app(
         wake_runner=runner.wake,
     )
     own = (new_batches, batches, rows, results, images, event_routes, retry, unknown, operations)
-    for routes in (*(part.routes for part in own), openai_files.routes, openai_batches.routes):
+    for routes in (*(part.routes for part in own), openai_files.routes, openai_batches.routes, openai_models.routes):
         app.include_router(routes)
     _answer_errors(app)
     add_docs(app)
@@ -334,7 +336,7 @@ def _opened(
             metrics_server = _server(make_metrics_app(web_ledger), where.metrics_host, where.metrics_port)
             opened.enter_context(_in_a_thread(metrics_server, metrics, "metrics"))
             served[address_of(where.metrics_host, where.metrics_port)] = {"/metrics": "counts, for Prometheus"}
-        announce(served, ledger)
+        announce(served, ledger, sandbox=settings.is_sandbox)
         addresses, link = _for_people(settings, where, web_ledger)
         app = make_app(web_ledger, wake, settings, addresses=addresses, link=link, max_stall=where.max_stall)
         how = server_of(app, port=where.port, host=where.host, trust_proxy=where.trust_proxy)
@@ -391,11 +393,13 @@ def address_of(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def announce(served: Mapping[str, Mapping[str, str]], ledger: str) -> None:
+def announce(served: Mapping[str, Mapping[str, str]], ledger: str, *, sandbox: bool) -> None:
     """Says where it listens, and what is there: to a person at a terminal in lines, else as events."""
+    if sandbox and sys.stderr.isatty():
+        sys.stderr.write(f"{STAND_IN}\n")
     for address, paths in served.items():
         if not sys.stderr.isatty():
-            emit("listening", address=address, paths=" ".join(paths))
+            emit("listening", address=address, paths=" ".join(paths), sandbox=sandbox)
             continue
         everywhere = any(address.startswith(address_of(host, 0).removesuffix("0")) for host in ANY)
         sys.stderr.write(f"listening on {address}{', every address of this machine' if everywhere else ''}\n")

@@ -28,6 +28,11 @@ class OneTimeLink:
         """The link, without the server's address. Whoever has it opens the pages."""
         return f"{PATH}?code={self.code.get_secret_value()}"
 
+    @property
+    def is_used(self) -> bool:
+        """Whether it opens nothing any more."""
+        return self._used
+
     def use(self, code: str) -> bool:
         """Whether this is the code, and nobody was before."""
         with self._lock:

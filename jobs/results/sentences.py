@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from jobs.ledger.reports.values import Progress
 
 
+#: Where the stand-in works, said once on each screen.
+STAND_IN = "SANDBOX: stand-in pictures and made-up prices; nothing is bought"
+
+
 def out_of_manifest(progress: Progress) -> str:
     """Rows whose images are there, and which the newest manifest does not list any more."""
     number = f"{progress.rows_out:,} of these rows {'is' if progress.rows_out == 1 else 'are'}"

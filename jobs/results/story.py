@@ -155,7 +155,7 @@ def _th(number: int) -> str:
 def _of_attempt(attempt: AttemptStory, name: str, unknown_since: float | None) -> Iterator[Moment]:
     whom = f"{attempt.provider} (account {attempt.account}, {attempt.provider_model})"
     reserved = f", {money(attempt.reserved)} reserved" if attempt.reserved else ""
-    audited = f" (attempt {attempt.attempt_id} of an audit)"
+    audited = f" (attempt {attempt.attempt_id} in `lightfast audit`)"
     yield attempt.created_at, f"{name}: on its way to {whom} for {_images(attempt.slots)}{reserved}{audited}", ""
     if attempt.accepted_at is not None:
         took = duration(attempt.accepted_at - attempt.created_at)

@@ -403,8 +403,12 @@ def test_the_one_time_link_opens_the_pages_once_by_its_button(first, link, ledge
     stopped = ledger.emergency_stop.current()
     assert "@" in stopped.by
     assert [entry.who for entry in ledger.access.log(5)] == [stopped.by, stopped.by]
+    looked = first.get(link.path(), follow_redirects=False)
+    assert (looked.status_code, looked.headers["location"]) == (303, "/")
     first.cookies.clear()
-    use(first, link, 401)
+    looked = first.get(link.path())
+    assert (looked.status_code, "This link was used before" in looked.text) == (401, True)
+    send(first, "/open", 401, page="/login", code=code_of(link))
     assert not is_in(first)
 
 

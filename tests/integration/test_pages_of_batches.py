@@ -301,6 +301,13 @@ def new(at, path="/new", text=CSV, **fields):
     return at.post(path, data={"form_token": token, **fields}, files=files, follow_redirects=False)
 
 
+def agreed_by(plan):
+    """What the plan's button agrees to, and what it says."""
+    found = re.search(r'name="at_most_usd" value="([\d.]+)">([^<]+)<', plan.text)
+    assert found, plan.text
+    return float(found[1]), found[2]
+
+
 @pytest.fixture
 def makes(tmp_path):
     keys = {"accounts": {"main": {"provider": "maxapi.io", "api_key": "key"}}}
@@ -312,15 +319,48 @@ def test_a_manifest_is_planned_with_its_price_and_goes_when_that_is_agreed_to(ma
     at = makes.visit()
     plan = new(at, "/new/plan", to=str(tmp_path / "out"))
     assert plan.status_code == 200
-    agreed = re.search(r'name="at_most_usd" value="([\d.]+)">(Make 2 images for \$[\d.]+)', plan.text)
-    assert agreed, plan.text
+    amount, button = agreed_by(plan)
+    assert re.fullmatch(r"Make 2 images for \$[\d.]+", button)
     assert makes.ledger.batches.all() == []
 
     assert new(at, to=str(tmp_path / "out"), at_most_usd="0.000001").status_code == 402
     assert makes.ledger.batches.all() == []
-    made = new(at, to=str(tmp_path / "out"), at_most_usd=agreed[1])
+    made = new(at, to=str(tmp_path / "out"), at_most_usd=f"{amount:.6f}")
     assert (made.status_code, made.headers["location"]) == (303, "/batches/spring"), made.text
     assert makes.ledger.batches.find("spring").dest == str(tmp_path / "out")
+
+
+def test_where_images_are_billed_by_usage_the_most_that_they_may_cost_is_agreed_to(tmp_path):
+    by_usage = {"accounts": {"main": {"provider": "maxapi.dev", "api_key": "key"}}}
+    with opened(tmp_path, settings=by_usage) as makes:
+        at, to = makes.visit(), str(tmp_path / "out")
+        plan = new(at, "/new/plan", to=to)
+        amount, button = agreed_by(plan)
+        assert re.search(r"costs about</dt><dd>\$[\d.]+<small>at most \$[\d.]+, set aside", plan.text), plan.text
+        assert button.startswith("Make 2 images for at most $")
+
+        assert new(at, to=to, at_most_usd=f"{amount - 0.000001:.6f}").status_code == 402
+        assert new(at, to=to, at_most_usd=f"{amount:.6f}").status_code == 303
+        batch = makes.ledger.batches.find("spring")
+        assert batch.agreed == round(amount * 1_000_000)
+
+
+@pytest.mark.parametrize("path", ["/", "/new", "/stop", "/accounts", "/batches/nowhere", "/login"])
+def test_every_page_of_a_stand_in_s_ledger_says_that_nothing_is_bought(tmp_path, path):
+    with opened(tmp_path, settings={"sandbox": True}) as rehearsal:
+        assert "SANDBOX" in rehearsal.visit().get(path).text
+
+
+def test_pages_of_a_ledger_that_pays_do_not_say_sandbox(makes):
+    at = makes.visit()
+
+    assert not any("SANDBOX" in at.get(path).text for path in ("/", "/new", "/stop", "/login"))
+
+
+def test_a_budget_is_the_most_that_is_agreed_to(makes, tmp_path):
+    plan = new(makes.visit(), "/new/plan", to=str(tmp_path / "out"), budget_usd="0.05", partial="true")
+
+    assert agreed_by(plan)[0] <= 0.05
 
 
 def test_what_is_wrong_with_a_manifest_is_told_and_nothing_is_recorded(makes, tmp_path):
@@ -329,10 +369,20 @@ def test_what_is_wrong_with_a_manifest_is_told_and_nothing_is_recorded(makes, tm
     plan = new(at, "/new/plan", text="key,prompt,ratio\nlamp,a <b>lamp,7:5\n", to=str(tmp_path / "out"))
     assert "7:5" in plan.text
     assert "at_most_usd" not in plan.text
-    assert 'class="note bad' in new(at, "/new/plan").text, "no destination"
     assert new(at, to="ftp://x").status_code == 422
     assert new(at, text="key,prompt,ratio\nlamp,a lamp,7:5\n", to=str(tmp_path / "out")).status_code == 422
     assert makes.ledger.batches.all() == []
+
+
+def test_what_is_wrong_is_told_in_the_words_of_the_form(makes, tmp_path):
+    at = makes.visit()
+
+    homeless = new(at, "/new/plan").text
+    assert "“Destination” is missing" in homeless
+    dear = new(at, "/new/plan", to=str(tmp_path / "out"), budget_usd="0.000001").text
+    assert "“Budget” needs to be at least $" in dear
+    assert "“Work until the budget is used” works" in dear
+    assert "`" not in homeless + dear
 
 
 def test_a_new_batch_needs_a_form_of_the_visitors_own_page(makes, tmp_path):

@@ -103,7 +103,7 @@ def test_why_tells_a_history_in_order_with_tasks_and_money(told):
         "lamp: done",
         "A lamp",
         "attempt 1: on its way to maxapi.io",
-        "of an audit)",
+        "in `lightfast audit`)",
         "provider task task-0",
         "image 0 stored",
         "$0.04",

@@ -80,14 +80,14 @@ def page(request: Request, visitor: Visitor, template: str, *, status: int = 200
     pages = pages_of(request)
     stop = pages.door.ledger.emergency_stop.current()
     frame = {"visitor": visitor, "stop": stop and stop_line(stop), "path": request.url.path, "has_new": True}
-    answer = _html(rendered(template, **frame, **values), status)
+    answer = _framed(request, template, status, **frame, **values)
     pages.sessions.renew(request, answer, visitor.read)
     return answer
 
 
-def bare_page(template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+def bare_page(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
     """A page for somebody who is not logged in."""
-    return _html(rendered(template, visitor=None, stop=None, path="", **values), status)
+    return _framed(request, template, status, visitor=None, stop=None, path="", **values)
 
 
 def fragment(text: str, **headers: str) -> HTMLResponse:
@@ -100,8 +100,10 @@ def go(path: str) -> RedirectResponse:
     return RedirectResponse(path, SEE_OTHER, headers={"Cache-Control": NO_STORE})
 
 
-def _html(text: str, status: int) -> HTMLResponse:
-    return HTMLResponse(text, status, headers={"Cache-Control": NO_STORE})
+def _framed(request: Request, template: str, status: int, **values: Any) -> HTMLResponse:
+    """A page that says where nothing is bought: this whole ledger, or its batch, is the stand-in's."""
+    is_sandbox = pages_of(request).door.settings.is_sandbox or getattr(values.get("batch"), "sandbox", False)
+    return HTMLResponse(rendered(template, is_sandbox=is_sandbox, **values), status, {"Cache-Control": NO_STORE})
 
 
 class PageRoute(APIRoute):
@@ -117,22 +119,22 @@ class PageRoute(APIRoute):
             except NeedsLogIn:
                 return _log_in(request)
             except Exception as trouble:
-                if (answer := _answer_to(trouble)) is None:
+                if (answer := _answer_to(request, trouble)) is None:
                     raise
                 return answer
 
         return handler
 
 
-def _answer_to(trouble: Exception) -> Response | None:
+def _answer_to(request: Request, trouble: Exception) -> Response | None:
     """What is shown where a page cannot be, or something was not done; None: it is our own mistake."""
     if isinstance(trouble, HTTPException):
-        return _trouble(trouble.status_code, "\n".join(problems_of(trouble)), trouble.headers)
+        return _trouble(request, trouble.status_code, "\n".join(problems_of(trouble)), trouble.headers)
     if isinstance(trouble, RequestValidationError):
-        return _trouble(422, "This address has a part that cannot be read.")
+        return _trouble(request, 422, "This address has a part that cannot be read.")
     if isinstance(trouble, LightfastError):
-        return _trouble(409 if isinstance(trouble, BadInput) else 503, str(trouble))
-    return _trouble(503, "Look again in a moment.") if is_away(trouble) else None
+        return _trouble(request, 409 if isinstance(trouble, BadInput) else 503, str(trouble))
+    return _trouble(request, 503, "Look again in a moment.") if is_away(trouble) else None
 
 
 def problems_of(refused: HTTPException) -> list[str]:
@@ -148,12 +150,12 @@ def _log_in(request: Request) -> Response:
     if "hx-request" in request.headers:
         return Response(status_code=UNAUTHORIZED, headers={"HX-Redirect": log_in_path(request)})
     if request.method == "GET" and request.headers.get("sec-fetch-site") == "cross-site":
-        return bare_page("once_more.html.j2", again=place_to_go(asked_for(request)))
+        return bare_page(request, "once_more.html.j2", again=place_to_go(asked_for(request)))
     return go(log_in_path(request))
 
 
-def _trouble(status: int, told: str, headers: Any = None) -> Response:
+def _trouble(request: Request, status: int, told: str, headers: Any = None) -> Response:
     title = TITLES.get(status, "Something went wrong")
-    answer = bare_page("trouble.html.j2", status=status, title=title, told=told)
+    answer = bare_page(request, "trouble.html.j2", status=status, title=title, told=told)
     answer.headers.update(headers or {})
     return answer

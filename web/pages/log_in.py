@@ -64,12 +64,16 @@ async def log_out(request: Request, form: FormOfAnybody) -> Response:
 
 @routes.get(PATH)
 async def show_open(request: Request, code: Code = "") -> Response:
-    """The page of the one-time link: a button, which uses it up."""
+    """The page of the one-time link: a button, which uses it up. Whom it has opened the pages for is led there."""
     demand_host(request)
     pages = pages_of(request)
-    await _demand_link(pages, request)
+    link = await _demand_link(pages, request)
     session = await pages.door.tokens.ask(_anonymous, pages, request)
-    answer = bare_page("open.html.j2", code=code, form_token=pages.sessions.form_token(session), who=who())
+    if link.is_used:
+        if session.opened_by == link.id:
+            return go("/")
+        raise _used_up()
+    answer = bare_page(request, "open.html.j2", code=code, form_token=pages.sessions.form_token(session), who=who())
     pages.sessions.write(request, answer, session)
     return answer
 
@@ -81,12 +85,16 @@ async def open_pages(request: Request) -> Response:
     link = await _demand_link(pages, request)
     if not link.use(form.get("code", "")):
         await pages.door.tokens.make_wait()
-        raise HTTPException(UNAUTHORIZED, "This link was used before, or is wrong. A new one comes with a new start.")
+        raise _used_up()
     answer = go("/")
     pages.sessions.write(request, answer, pages.sessions.begin(opened_by=link.id))
     entry = NewLogEntry(who=who(), action="log in", detail={"by": "the one-time link"})
     await pages.door.tokens.ask(lambda: pages.door.ledger.access.note(entry, pages.door.now))
     return answer
+
+
+def _used_up() -> HTTPException:
+    return HTTPException(UNAUTHORIZED, "This link was used before, or is wrong. A new one comes with a new start.")
 
 
 async def _demand_link(pages: PagesState, request: Request) -> OneTimeLink:
@@ -102,7 +110,9 @@ async def _asked(request: Request, to: str, told: str = "") -> Response:
     has_tokens = await pages.door.tokens.ask(pages.has_tokens)
     session = await pages.door.tokens.ask(_anonymous, pages, request)
     token, status = pages.sessions.form_token(session), UNAUTHORIZED if told else 200
-    answer = bare_page("log_in.html.j2", status=status, to=to, told=told, has_tokens=has_tokens, form_token=token)
+    answer = bare_page(
+        request, "log_in.html.j2", status=status, to=to, told=told, has_tokens=has_tokens, form_token=token
+    )
     pages.sessions.write(request, answer, session)
     return answer
 
