@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from jobs.ledger import open_ledger
 from jobs.policy.access import Role
@@ -25,7 +25,7 @@ from tests.support.browser import program
 from tests.support.patience import until
 
 OUT = ROOT / "docs" / "pages"
-#: Name and path of each. All are kept in each look.
+#: Name and path of each. All are kept in each look, and the plan of a new batch.
 PAGES = {
     "batches": "/",
     "batch": "/batches/catalog",
@@ -64,7 +64,7 @@ def main() -> None:
         os.chdir(folder)
         manifest = (ROOT / "examples" / "catalog.csv").read_text().replace("{sandbox}", box.url)
         Path("catalog.csv").write_text(manifest + "".join(f"{line}{REST}\n" for line in TROUBLE))
-        Path("night.csv").write_text("key,prompt,provider\nowl,An owl at night,maxapi.io\n")
+        Path("night.csv").write_text("key,prompt\nowl,An owl at night\n")
         environment = {**command.bare_environment(), **_settings(box.url)}
         for line, expected in COMMANDS.items():
             worked = command.Started(("lightfast", *line), environment)
@@ -112,6 +112,19 @@ def _take_all(browser: Browser, address: str, token: str) -> None:
                 page.goto(address + path)
                 page.wait_for_load_state("networkidle")
                 _keep(page.screenshot(), f"{name}-{look}")
+            _plan(page, address)
+            _keep(page.screenshot(full_page=True), f"plan-{look}")
+
+
+def _plan(page: Page, address: str) -> None:
+    """A manifest's plan, before anybody has agreed to it."""
+    page.goto(f"{address}/new")
+    page.get_by_label("Drop a manifest here").set_input_files("night.csv")
+    page.get_by_label("Name").fill("night-2")
+    page.get_by_label("Destination").fill("nights-2")
+    page.get_by_label("Pay again").check()
+    page.get_by_role("button", name="Show the plan").click()
+    page.get_by_role("button", name="Make 1 image").wait_for()
 
 
 def _keep(picture: bytes, name: str) -> None:
