@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
+from jobs.ledger import open_ledger
+from jobs.policy.access import Role
 from sandbox.launch import running
+from tests.support.access import make
 from tests.support.sandbox_client import QUICK
 
 
@@ -19,3 +24,26 @@ def box(one_box):
     one_box.arrange(QUICK)
     one_box.reset()
     return one_box
+
+
+@pytest.fixture
+def ledger(ledger_url):
+    """Of either database, as programs and pages of a server have it."""
+    with contextlib.closing(open_ledger(ledger_url)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def operator(ledger):
+    return make(ledger, "ops", Role.OPERATOR)
+
+
+@pytest.fixture
+def viewer(ledger):
+    return make(ledger, "screen", Role.VIEWER)
+
+
+@pytest.fixture
+def woken():
+    """The lanes that were woken."""
+    return []

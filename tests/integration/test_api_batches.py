@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import replace
 
 import pytest
-from starlette.testclient import TestClient
 
-from jobs.ledger import open_ledger
 from jobs.ledger.access.values import Acceptance
 from jobs.policy.access import Role
 from jobs.policy.reuse import Reuse
@@ -16,8 +13,8 @@ from jobs.states import BatchState
 from tests.support import stocked_ledger
 from tests.support.access import make
 from tests.support.patience import AT_LAST
+from tests.support.visits import api_client
 from web import figures
-from web.app import WebLedger, make_app
 
 NOW = stocked_ledger.NOW
 
@@ -30,26 +27,9 @@ def counts_are_waited_for(monkeypatch):
 
 
 @pytest.fixture
-def ledger(ledger_url):
-    with contextlib.closing(open_ledger(ledger_url)) as opened:
-        yield opened
-
-
-@pytest.fixture
-def woken():
-    return []
-
-
-@pytest.fixture
 def web(ledger_url, woken):
-    opened = WebLedger(lambda: open_ledger(ledger_url))
-    with contextlib.closing(opened), TestClient(make_app(opened, woken.append)) as client:
+    with api_client(ledger_url, woken.append) as client:
         yield client
-
-
-@pytest.fixture
-def operator(ledger):
-    return make(ledger, "ops", Role.OPERATOR)
 
 
 def record(ledger, name, token=None, rows=2):

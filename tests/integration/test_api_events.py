@@ -11,9 +11,7 @@ import threading
 import pytest
 
 from jobs.ledger import open_ledger
-from jobs.policy.access import Role
 from tests.support import stocked_ledger
-from tests.support.access import make
 from tests.support.patience import AT_LAST, until
 from web import events
 from web.app import WebLedger, WebServer, make_app, server_of
@@ -32,11 +30,6 @@ def ledger(ledger_url):
     with contextlib.closing(open_ledger(ledger_url)) as opened:
         stocked_ledger.stock(opened, stocked_ledger.rows(2))
         yield opened
-
-
-@pytest.fixture
-def viewer(ledger):
-    return make(ledger, "screen", Role.VIEWER)
 
 
 class Served:

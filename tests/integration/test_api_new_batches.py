@@ -2,48 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from starlette.testclient import TestClient
 
-from jobs.ledger import open_ledger
 from jobs.policy.access import Role
 from jobs.settings.model import Settings
 from tests.support.access import make
+from tests.support.visits import api_client
 from web import uploads
-from web.app import WebLedger, make_app
 
 CSV = b"key,prompt\na,a lamp\nb,a chair\n"
-
-
-@pytest.fixture
-def ledger(ledger_url):
-    with contextlib.closing(open_ledger(ledger_url)) as opened:
-        yield opened
-
-
-@pytest.fixture
-def woken():
-    return []
 
 
 @pytest.fixture
 def web(ledger_url, woken, tmp_path):
     account = {"provider": "maxapi.io", "api_key": "k"}
     settings = Settings(database_url=ledger_url, accounts={"main": account}, storage={"files": str(tmp_path / "files")})
-    opened = WebLedger(lambda: open_ledger(ledger_url))
-    app = make_app(opened, woken.append, settings)
-    with contextlib.closing(opened), TestClient(app, raise_server_exceptions=True) as client:
+    with api_client(ledger_url, woken.append, settings) as client:
         yield client
-
-
-@pytest.fixture
-def operator(ledger):
-    return make(ledger, "ops", Role.OPERATOR)
 
 
 @pytest.fixture

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from starlette.testclient import TestClient
 
 from jobs.facts import SubmitAccepted, SubmitUnclear, TaskFailed
-from jobs.ledger import open_ledger
 from jobs.ledger.access.values import Acceptance
 from jobs.ledger.schedules.values import NewSchedule
 from jobs.policy.access import Role
@@ -17,7 +15,7 @@ from jobs.states import JobState
 from providers.types import Kind, NotFound, Running, Unreadable
 from tests.support import stocked_ledger
 from tests.support.access import make
-from web.app import WebLedger, make_app
+from tests.support.visits import api_client
 from worker.recovery import provider_task
 from worker.runtime import on_the_wire
 
@@ -25,33 +23,11 @@ NOW = stocked_ledger.NOW
 
 
 @pytest.fixture
-def ledger(ledger_url):
-    with contextlib.closing(open_ledger(ledger_url)) as opened:
-        yield opened
-
-
-@pytest.fixture
-def woken():
-    return []
-
-
-@pytest.fixture
 def web(ledger_url, woken):
-    opened = WebLedger(lambda: open_ledger(ledger_url))
     account = AccountSettings(provider="maxapi.io", api_key="key-of-a-test", prices={"gpt-image-2": {"1k": 0.02}})
     settings = Settings(accounts={"main": account})
-    with contextlib.closing(opened), TestClient(make_app(opened, woken.append, settings)) as client:
+    with api_client(ledger_url, woken.append, settings) as client:
         yield client
-
-
-@pytest.fixture
-def operator(ledger):
-    return make(ledger, "ops", Role.OPERATOR)
-
-
-@pytest.fixture
-def viewer(ledger):
-    return make(ledger, "screen", Role.VIEWER)
 
 
 def call(web, method, asker, path, code=200, body=None):

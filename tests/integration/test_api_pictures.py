@@ -7,14 +7,12 @@ import io
 
 import pytest
 from PIL import Image
-from starlette.testclient import TestClient
 
-from jobs.ledger import open_ledger
 from jobs.policy.access import Role
 from tests.support import picture_ledger
 from tests.support.access import make
+from tests.support.visits import api_client
 from web import pictures
-from web.app import WebLedger, make_app
 from worker.storage.disk import DiskStore
 
 ROWS = [picture_ledger.row(number, key) for number, key in enumerate(["lamp", "a/b c", "two"])]
@@ -29,14 +27,8 @@ def ledger(tmp_path):
 
 @pytest.fixture
 def web(ledger):
-    opened = WebLedger(lambda: open_ledger(f"sqlite:///{ledger.path}"))
-    with contextlib.closing(opened), TestClient(make_app(opened)) as client:
+    with api_client(f"sqlite:///{ledger.path}") as client:
         yield client
-
-
-@pytest.fixture
-def viewer(ledger):
-    return make(ledger, "screen", Role.VIEWER)
 
 
 @pytest.fixture

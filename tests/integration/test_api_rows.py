@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import io
@@ -10,37 +9,23 @@ import json
 
 import pyarrow.parquet
 import pytest
-from starlette.testclient import TestClient
 
 from jobs.facts import SubmitAccepted, TaskFailed
-from jobs.ledger import open_ledger
 from jobs.ledger.access.values import Acceptance
 from jobs.ledger.reports import row_pages
 from jobs.policy.access import Role
 from providers.types import Kind
 from tests.support import stocked_ledger
 from tests.support.access import make
-from web.app import WebLedger, make_app
+from tests.support.visits import api_client
 
 NOW = stocked_ledger.NOW
 
 
 @pytest.fixture
-def ledger(ledger_url):
-    with contextlib.closing(open_ledger(ledger_url)) as opened:
-        yield opened
-
-
-@pytest.fixture
 def web(ledger_url):
-    opened = WebLedger(lambda: open_ledger(ledger_url))
-    with contextlib.closing(opened), TestClient(make_app(opened)) as client:
+    with api_client(ledger_url) as client:
         yield client
-
-
-@pytest.fixture
-def viewer(ledger):
-    return make(ledger, "screen", Role.VIEWER)
 
 
 def get(web, asker, path, code=200, **query):

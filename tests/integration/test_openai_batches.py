@@ -27,12 +27,6 @@ OVER = {"completed", "failed", "expired", "cancelled"}
 
 
 @pytest.fixture
-def ledger(ledger_url):
-    with contextlib.closing(open_ledger(ledger_url)) as opened:
-        yield opened
-
-
-@pytest.fixture
 def serve(ledger_url, tmp_path):
     """Starts a `serve` without workers; there may be several."""
     account = {"provider": "maxapi.io", "api_key": "k"}

@@ -1,14 +1,30 @@
-"""A browser of few words for tests of pages: it keeps cookies, and sends the forms that it was given."""
+"""Programs and browsers of few words that visit a server: a browser keeps cookies, and sends the forms it was given."""
 
 from __future__ import annotations
 
+import contextlib
 import html
 import re
+from collections.abc import Callable, Iterator
 
 from httpx import Response
 from starlette.testclient import TestClient
 
+from jobs.ledger import open_ledger
+from jobs.settings.model import Settings
+from web.app import WebLedger, make_app
+
 FORM_TOKEN = re.compile(r'name="form_token" value="([^"]+)"')
+
+
+@contextlib.contextmanager
+def api_client(
+    ledger_url: str, wake: Callable[[str], object] = lambda _lane: None, settings: Settings | None = None
+) -> Iterator[TestClient]:
+    """A program's way to a server of its own on this ledger."""
+    opened = WebLedger(lambda: open_ledger(ledger_url))
+    with contextlib.closing(opened), TestClient(make_app(opened, wake, settings)) as client:
+        yield client
 
 
 def browser(app, **options) -> TestClient:
