@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 
 from jobs.errors import BadInput
+from jobs.manifest.packed import demand_sound
 
 _GZIP = b"\x1f\x8b"
 _ZIP = b"PK\x03\x04"
@@ -50,6 +51,7 @@ def kind_of(path: Path, name: str) -> FileKind:
         unpacked = _unpacked(path)
         if unpacked.startswith((_ZIP, _PARQUET)):
             raise BadInput(f"{name} is packed with gzip, which .xlsx and Parquet do not need: unpack it (gunzip).")
+        demand_sound(path, name)
         head = unpacked
     if head.startswith(_ZIP):
         return _in_zip(path, name)

@@ -19,6 +19,7 @@ _GZIP = b"\x1f\x8b"
 #: Bytes up to which anything is unpacked, and how many times its packed size a larger part may have. A table's XML
 #: comes to 10 to 60 times; zeros, or one letter again and again, to 1,000.
 _SMALL, _TIMES = 64_000_000, 200
+_CHUNK = 1_048_576
 
 
 def is_blown_up(packed: int, unpacked: int) -> bool:
@@ -63,3 +64,16 @@ def open_bytes(path: Path, name: str) -> Iterator[IO[bytes]]:
                 yield cast("IO[bytes]", io.BufferedReader(_Bounded(unpacked, path.stat().st_size, name)))
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise BadInput(f"{name} is a damaged gzip file: {error}.") from error
+
+
+def demand_sound(path: Path, name: str) -> None:
+    """Unpacks a gzip file once, and keeps nothing of it: a tenth of the time that it takes to read its rows.
+
+    A file of blank lines would be read for a minute else, until it turns out to be no table.
+
+    Raises:
+        BadInput: It is damaged, or unpacks to more than any table would.
+    """
+    with open_bytes(path, name) as unpacked:
+        while unpacked.read(_CHUNK):
+            pass

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import pytest
 
-from jobs.ledger import open_ledger
 from jobs.policy.access import Role
 from sandbox.launch import running
 from tests.support.access import make
@@ -24,13 +21,6 @@ def box(one_box):
     one_box.arrange(QUICK)
     one_box.reset()
     return one_box
-
-
-@pytest.fixture
-def ledger(ledger_url):
-    """Of either database, as programs and pages of a server have it."""
-    with contextlib.closing(open_ledger(ledger_url)) as opened:
-        yield opened
 
 
 @pytest.fixture

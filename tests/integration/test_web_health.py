@@ -196,7 +196,11 @@ def test_a_person_is_told_where_it_listens_and_what_is_there(monkeypatch):
     terminal.isatty = lambda: True
     monkeypatch.setattr(sys, "stderr", terminal)
 
-    announce({"http://0.0.0.0:8000": SERVED, "http://127.0.0.1:9464": {"/metrics": "counts"}}, "/shop/lightfast.db")
+    announce(
+        {"http://0.0.0.0:8000": SERVED, "http://127.0.0.1:9464": {"/metrics": "counts"}},
+        "/shop/lightfast.db",
+        sandbox=False,
+    )
 
     said = terminal.getvalue()
     for words in (

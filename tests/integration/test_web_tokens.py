@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import queue
 import threading
 
 import pytest
-from starlette.testclient import TestClient
 
-from jobs.ledger import open_ledger
 from jobs.ledger.access.values import NewToken
 from jobs.policy.access import Role, make_token
 from tests.support.patience import AT_LAST
+from tests.support.visits import api_client
 from web import tokens
-from web.app import WebLedger, make_app
 
 
 @pytest.fixture
 def web(ledger_url, monkeypatch):
     monkeypatch.setattr(tokens, "WRONG_AFTER", 0.0)
-    with contextlib.closing(WebLedger(lambda: open_ledger(ledger_url))) as opened, TestClient(make_app(opened)) as it:
+    with api_client(ledger_url) as it:
         yield it
-
-
-@pytest.fixture
-def ledger(ledger_url):
-    with contextlib.closing(open_ledger(ledger_url)) as opened:
-        yield opened
 
 
 def token(ledger, role=Role.VIEWER, name="one"):
