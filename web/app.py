@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import uvicorn
@@ -34,6 +33,7 @@ from jobs.settings.model import Settings
 from web.addresses import Addresses, addresses_of
 from web.api import batches, images, new_batches, operations, results, retry, rows, unknown
 from web.api import events as event_routes
+from web.api.problems import MOST_FAULTS
 from web.callbacks.buffer import CallbackBuffer
 from web.callbacks.connection_limits import LimitedConnection
 from web.callbacks.hooks import add_hooks
@@ -51,6 +51,7 @@ from web.openai.errors import AsciiJSON, OpenAIError, as_openai, is_openai, unre
 from web.openai.runner import BatchRunner
 from web.pages.setup import add_pages
 from web.pictures import StoredPictures
+from web.planners import Planners
 from web.shared import SharedAnswer
 from web.streams import LongAnswers
 from web.tokens import TokenCheck
@@ -77,8 +78,6 @@ SERVED = {
     "/docs": "what the API can do",
 }
 TWO_WAYS = "the metrics need a viewer's or operator's token (Authorization: Bearer), or lightfast serve --metrics-port"
-#: Manifests that are read at once.
-PLANNERS = 2
 NOT_AT_ONCE = (
     "images are made by batches here: upload a file of requests (POST /v1/files, purpose batch), then POST /v1/batches"
 )
@@ -148,7 +147,7 @@ def make_app(
     figures, answers = SharedFigures(web_ledger.opened), LongAnswers()
     events = BatchEvents(web_ledger.opened, figures)
     accounts = SharedAnswer(lambda: _accounts(web_ledger.opened(), settings), least=PROBED)
-    files, planners = KeptFiles(settings), ThreadPoolExecutor(PLANNERS, "planner")
+    files, planners = KeptFiles(settings), Planners()
     runner = BatchRunner(
         open=web_ledger.opened,
         files=files,
@@ -161,9 +160,9 @@ def make_app(
     async def life(_app: FastAPI) -> AsyncIterator[None]:
         runner.start()
         yield
-        for each in (runner, buffer, ready, counts, tokens, events, figures, accounts, answers, app.state.pages):
+        first = (planners, runner, buffer, ready, counts, tokens, events, figures, accounts, answers)
+        for each in (*first, app.state.pages):
             each.close()
-        planners.shutdown(wait=False, cancel_futures=True)
 
     app = _bare_app(life)
 
@@ -229,7 +228,7 @@ def _answer_errors(app: FastAPI) -> None:
         if is_openai(request):
             return unreadable(error)
         # Without what was sent: it may be what no JSON can hold.
-        told = [{name: each[name] for name in ("type", "loc", "msg")} for each in error.errors()]
+        told = [{name: each[name] for name in ("type", "loc", "msg")} for each in error.errors()[:MOST_FAULTS]]
         return AsciiJSON({"detail": told}, status_code=422)
 
     @app.exception_handler(ClientDisconnect)

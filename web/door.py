@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -19,6 +18,7 @@ from web.events import BatchEvents
 from web.figures import SharedFigures
 from web.kept_files import KeptFiles
 from web.pictures import StoredPictures
+from web.planners import Planners
 from web.shared import SharedAnswer
 from web.streams import LongAnswers
 from web.tokens import TokenCheck
@@ -43,7 +43,7 @@ class Door:
     pictures: StoredPictures
     files: KeptFiles
     uploads: Uploads
-    planners: Executor  # reads and records manifests
+    planners: Planners
     wake_runner: Callable[[], object]  # there is something to do for a batch of OpenAI's API
 
     @property

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from jobs.ledger.access.values import KeptAnswer, Token
 from jobs.policy.access import Role
-from web.uploads import what_came
+from web.uploads import is_form, what_came
 
 #: Characters of a key.
 LONGEST = 255
@@ -39,8 +39,7 @@ class IdempotentRoute(APIRoute):
                 raise HTTPException(BAD, f"Idempotency-Key: 1 to {LONGEST} characters")
             door = request.app.state.door
             token = await door.tokens.holder(request, *Role)
-            is_form = request.headers.get("content-type", "").lower().startswith("multipart/")
-            fingerprint = "" if is_form else _fingerprint(request, await request.body())
+            fingerprint = "" if is_form(request) else _fingerprint(request, await request.body())
             lock = locks.setdefault((token.id, key), asyncio.Lock())
             async with lock:
                 kept = await run_in_threadpool(door.ledger.access.answer_to, token, key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Condition
@@ -12,8 +12,8 @@ from typing import IO, cast
 
 from fastapi import HTTPException
 
-#: Answers that are made at once; one more is asked to come later.
-MOST = 4
+#: Answers that are made at once, and of them those of one token; one more is asked to come later.
+MOST, OF_ONE = 8, 4
 #: Bytes of a part, and parts that wait to be read.
 PART, WAITING = 64 * 1024, 8
 BUSY = 503
@@ -31,19 +31,21 @@ class LongAnswers:
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(MOST, thread_name_prefix="answers")
-        self._made = 0  # at this moment
+        self._made: Counter[int] = Counter()  # at this moment, by token
         self._pipes: set[_Pipe] = set()
 
-    async def stream(self, write: Write) -> AsyncIterator[bytes]:
+    async def stream(self, token_id: int, write: Write) -> AsyncIterator[bytes]:
         """The parts of what `write` writes, the first of them at hand: what goes wrong before it is raised here.
+
+        `token_id`: who reads it.
 
         Raises:
             HTTPException: As many answers are being made as may be.
         """
-        if self._made >= MOST:
+        if self._made.total() >= MOST or self._made[token_id] >= OF_ONE:
             raise HTTPException(BUSY, "other long answers are being made", headers=RETRY_AFTER)
-        self._made += 1
-        parts = self._parts(write)
+        self._made[token_id] += 1
+        parts = self._parts(token_id, write)
         try:
             first = await anext(parts, b"")
         except BaseException:
@@ -58,7 +60,7 @@ class LongAnswers:
 
         return all_parts()
 
-    async def _parts(self, write: Write) -> AsyncGenerator[bytes]:
+    async def _parts(self, token_id: int, write: Write) -> AsyncGenerator[bytes]:
         pipe = _Pipe(asyncio.get_running_loop())
         self._pipes.add(pipe)
         made = self._threads.submit(pipe.fill, write)
@@ -69,7 +71,7 @@ class LongAnswers:
         finally:
             pipe.leave()
             self._pipes.discard(pipe)
-            self._made -= 1
+            self._made -= Counter({token_id: 1})
 
     def close(self) -> None:
         """Makes nothing any more; waits for the threads to notice, since the ledger is closed next."""

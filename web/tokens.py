@@ -7,6 +7,7 @@ busy by trying. Right ones are neither delayed nor counted, so nobody is locked 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,8 @@ class TokenCheck:
     def __init__(self, ledger: Callable[[], Ledger], clock: Callable[[], float] = time.time) -> None:
         self._ledger, self._clock = ledger, clock
         self._threads = ThreadPoolExecutor(LOOKERS, thread_name_prefix="tokens")
+        self._notes = ThreadPoolExecutor(1, thread_name_prefix="token-uses")
+        self._noting: set[int] = set()
         self._wrong = 0  # requests with wrong tokens that wait for their answer
 
     async def holder(self, request: Request, *roles: Role) -> Token:
@@ -86,9 +89,16 @@ class TokenCheck:
         return self._used(self._ledger().access.holder(text))
 
     def _used(self, token: Token | None) -> Token | None:
-        if token is not None:
-            self._ledger().access.note_use(token, self._clock())
+        """Has its use noted, by a thread that nobody waits for: a ledger that takes no writes now can be read."""
+        if token is not None and not token.is_use_noted(self._clock()) and token.id not in self._noting:
+            self._noting.add(token.id)
+            self._notes.submit(self._note, token)
         return token
+
+    def _note(self, token: Token) -> None:
+        with contextlib.suppress(Exception):  # whatever the database does: the next use is noted
+            self._ledger().access.note_use(token, self._clock())
+        self._noting.discard(token.id)
 
     async def make_wait(self) -> None:
         """Keeps somebody waiting who named a wrong secret.
@@ -106,7 +116,8 @@ class TokenCheck:
 
     def close(self) -> None:
         """Looks nothing up any more."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for each in (self._threads, self._notes):
+            each.shutdown(wait=False, cancel_futures=True)
 
 
 async def _wait(seconds: float) -> None:

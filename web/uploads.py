@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import tempfile
@@ -18,13 +19,16 @@ from starlette.datastructures import FormData, UploadFile
 
 from jobs.ledger.access.values import Token
 from web.callbacks.connection_limits import connection_of
+from worker.images.staging import remove_stale
 
 #: Bytes of a request with a file, and of its other fields together.
 MOST, MOST_FIELDS = 512 * 1024 * 1024, 256 * 1024
 #: Uploads at once, and the bytes that they may have together; others are asked to come again.
-AT_ONCE, TOGETHER = 100, 8 * MOST
-#: Bytes that those of one token may have together.
-OF_ONE = 2 * MOST
+AT_ONCE, TOGETHER = 200, 8 * MOST
+#: Of one token, so that it keeps nobody else's out.
+OF_ONE_AT_ONCE, OF_ONE = 60, 2 * MOST
+#: What the names of their temporary files begin with.
+PREFIX = "lightfast-upload-"
 #: Fields beside the file, and characters of a file's name that are kept.
 FIELDS, NAME = 60, 200
 
@@ -46,11 +50,12 @@ class Upload:
 
 
 class Uploads:
-    """Takes files in; belongs to one event loop."""
+    """Takes files in; belongs to one event loop. What a killed server has left of its own is removed first."""
 
     def __init__(self) -> None:
-        self._coming = self._bytes = 0
-        self._of_token: Counter[int] = Counter()  # bytes
+        remove_stale(prefix=PREFIX)
+        self._coming: Counter[int] = Counter()  # by token
+        self._bytes: Counter[int] = Counter()
 
     @contextlib.asynccontextmanager
     async def received(self, request: Request, name: str, token: Token) -> AsyncIterator[Upload]:
@@ -61,26 +66,32 @@ class Uploads:
                 no such form (422).
         """
         expected = _length(request)
-        is_full = self._coming >= AT_ONCE or self._bytes + expected > TOGETHER
-        if is_full or self._of_token[token.id] + expected > OF_ONE:
+        is_full = self._coming.total() >= AT_ONCE or self._bytes.total() + expected > TOGETHER
+        has_enough = self._coming[token.id] >= OF_ONE_AT_ONCE or self._bytes[token.id] + expected > OF_ONE
+        if is_full or has_enough:
             raise HTTPException(BUSY, "too many uploads at once", headers={"Retry-After": "10"})
-        self._coming, self._bytes = self._coming + 1, self._bytes + expected
-        self._of_token[token.id] += expected
+        came = Counter({token.id: 1}), Counter({token.id: expected})
+        self._coming, self._bytes = self._coming + came[0], self._bytes + came[1]
         try:
             async with _form(request) as form:
                 file = form.get(name)
                 if not isinstance(file, UploadFile):
                     raise HTTPException(UNREADABLE, f"{name}: a file in a form (multipart/form-data)")
-                with tempfile.NamedTemporaryFile(prefix="lightfast-upload-") as kept:
+                with tempfile.NamedTemporaryFile(prefix=PREFIX) as kept:
+                    with contextlib.suppress(OSError):  # a file system without locks: then nothing is removed either
+                        fcntl.flock(kept, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     texts, filename = _texts(form), plain_name(file.filename or name)
                     digest = await run_in_threadpool(_write, file.file, kept)
                     told = [filename, digest, sorted(texts.items())]
                     request.state.upload = hashlib.sha256(json.dumps(told).encode()).hexdigest()
                     yield Upload(path=Path(kept.name), filename=filename, bytes=kept.tell(), fields=texts)
         finally:
-            self._coming, self._bytes = self._coming - 1, self._bytes - expected
-            self._of_token[token.id] -= expected
-            self._of_token += Counter()  # without those that have none
+            self._coming, self._bytes = self._coming - came[0], self._bytes - came[1]
+
+
+def is_form(request: Request) -> bool:
+    """Whether a request may bring a file."""
+    return request.headers.get("content-type", "").lower().startswith("multipart/")
 
 
 def plain_name(name: str) -> str:
@@ -90,8 +101,11 @@ def plain_name(name: str) -> str:
 
 
 def _length(request: Request) -> int:
-    """Bytes that a request has at most."""
-    said = request.headers.get("content-length", "")
+    """Bytes that a request has at most.
+
+    One that is chunked, too, would send as many as it likes.
+    """
+    said = "" if "transfer-encoding" in request.headers else request.headers.get("content-length", "")
     if not (said.isascii() and said.isdecimal()):
         raise HTTPException(HOW_LONG, "an upload says how long it is (Content-Length)")
     length = int(said[:20])

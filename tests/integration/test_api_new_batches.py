@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import json
+import os
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,6 +16,8 @@ from jobs.settings.model import Settings
 from tests.support.access import make
 from tests.support.visits import api_client
 from web import uploads
+from web.api.problems import MOST_FAULTS
+from worker.registration import acceptance
 
 CSV = b"key,prompt\na,a lamp\nb,a chair\n"
 
@@ -200,6 +205,51 @@ def test_an_upload_that_is_too_large_is_refused(web, operator, monkeypatch):
     monkeypatch.setattr(uploads, "MOST", 10)
 
     assert "bytes at most" in ask(web, operator, code=413)["detail"]
+
+
+def test_an_upload_that_is_chunked_too_is_refused_whatever_length_it_says(web, operator):
+    said = {**operator.header, "Content-Length": "10", "Transfer-Encoding": "chunked"}
+    answer = web.post("/api/v1/plan", headers=said, files={"manifest": ("products.csv", CSV)})
+
+    assert answer.status_code == 411
+
+
+def test_a_manifest_of_more_rows_than_a_door_takes_is_refused(web, ledger, operator, tmp_path, monkeypatch):
+    monkeypatch.setattr(acceptance, "MOST_ROWS", 1)
+
+    detail = ask(web, operator, code=422, to=str(tmp_path / "out"))["detail"]
+
+    assert "1 rows at most" in detail["message"]
+    assert ledger.batches.all() == []
+
+
+def test_of_a_request_with_many_faults_the_first_are_told(web, operator):
+    answer = web.post("/api/v1/plan", headers=operator.header, json={f"a{number}": 1 for number in range(50_000)})
+
+    assert answer.status_code == 422
+    assert len(answer.json()["detail"]["problems"]) == MOST_FAULTS
+    wrong = {"input_file_id": [{}] * 50_000}
+    assert len(web.post("/v1/batches", headers=operator.header, json=wrong).content) < 10_000
+
+
+@pytest.mark.parametrize("path", ["/api/v1/plan", "/api/v1/batches/x/retry", "/v1/batches"])
+def test_json_that_is_too_large_is_not_read(web, operator, path):
+    answer = web.post(path, headers=operator.header, json={"keys": ["x" * 5_000_000]})
+
+    assert answer.status_code == 413
+
+
+def test_what_a_killed_server_has_left_of_uploads_is_removed_by_the_next(ledger_url, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left, mine = tmp_path / f"{uploads.PREFIX}left", tmp_path / f"{uploads.PREFIX}mine"
+    for path in (left, mine):
+        path.write_bytes(b"key,prompt\n")
+        os.utime(path, (1.0, 1.0))
+
+    with mine.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with api_client(ledger_url):
+            assert [path.exists() for path in (left, mine)] == [False, True]
 
 
 @pytest.mark.parametrize("name", ["products.csv.gz", "products.csv"])

@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -18,7 +19,7 @@ from jobs.settings.model import Settings
 from jobs.states import BatchState
 from tests.support import stocked_ledger
 from tests.support.access import make
-from tests.support.patience import until
+from tests.support.patience import AT_LAST, until
 from web.app import WebLedger, make_app
 from web.openai import runner
 
@@ -116,6 +117,26 @@ def test_several_servers_record_a_batch_once(serve, shop, ledger):
 
     assert sorted(each.name for each in ledger.batches.all()) == sorted(batch["id"] for batch in batches)
     assert all(ledger.reports.progress(batch["id"]).images_total == 50 for batch in batches)
+
+
+def test_a_token_s_large_files_keep_nobody_else_s_waiting(serve, shop, ledger, tmp_path, monkeypatch):
+    read, is_free = runner.BatchRunner._read, threading.Event()
+
+    def slow_for_the_shop(self, opened, asked):
+        if asked.token_id == shop.token.id:
+            assert is_free.wait(AT_LAST)
+        read(self, opened, asked)
+
+    monkeypatch.setattr(runner.BatchRunner, "_read", slow_for_the_shop)
+    web, other = serve(), make(ledger, "other", Role.PRODUCER, to=str(tmp_path / "other"))
+    large = [ask(web, shop, upload(web, shop, 1)) for _ in range(runner.LOOKED_AT + 1)]
+
+    small = ask(web, other, upload(web, other, 1))
+
+    when(web, other, small, "in_progress")
+    assert {of(web, shop, each)["status"] for each in large} == {"validating"}
+    is_free.set()
+    when(web, shop, large[0], "in_progress")
 
 
 def test_a_batch_whose_file_or_token_is_gone_fails(serve, shop, ledger, monkeypatch):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
+import sqlite3
 import threading
 
 import pytest
 
+from jobs.ledger import open_ledger
 from jobs.ledger.access.values import NewToken
 from jobs.policy.access import Role, make_token
-from tests.support.patience import AT_LAST
+from tests.support.patience import AT_LAST, until
 from tests.support.visits import api_client
 from web import tokens
 
@@ -97,3 +100,16 @@ def test_who_guesses_waits_and_of_many_most_are_turned_away_while_right_tokens_a
             each.join()
 
     assert (turned_away, right, codes.get()) == ([429, 429], 200, 401)
+
+
+def test_who_has_a_token_can_read_while_the_ledger_takes_no_writes(sqlite_ledger_url):
+    with contextlib.closing(open_ledger(sqlite_ledger_url)) as ledger, api_client(sqlite_ledger_url) as web:
+        text = token(ledger)
+        with contextlib.closing(sqlite3.connect(ledger.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+
+            answer = web.get("/api/v1/batches", headers={"Authorization": f"Bearer {text}"})
+
+            other.execute("ROLLBACK")
+        assert answer.status_code == 200
+        until(lambda: ledger.access.holder(text).used_at is not None)

@@ -11,6 +11,8 @@ from tests.support.patience import soon
 from web import streams
 from web.streams import LongAnswers, ReaderGoneError
 
+ME, OTHER = 1, 2
+
 
 @pytest.fixture
 async def answers():
@@ -24,7 +26,7 @@ async def test_an_answer_comes_whole_and_in_order(answers):
         for number in range(50_000):
             file.write(b"%d\n" % number)
 
-    parts = [part async for part in await answers.stream(write)]
+    parts = [part async for part in await answers.stream(ME, write)]
 
     assert b"".join(parts) == b"".join(b"%d\n" % number for number in range(50_000))
     assert len(parts) > 1
@@ -38,7 +40,7 @@ async def test_who_writes_waits_for_who_reads(answers):
             file.write(bytes(streams.PART))
             written.append(number)
 
-    stream = await answers.stream(write)
+    stream = await answers.stream(ME, write)
     await anext(stream)
     await soon(lambda: len(written) >= streams.WAITING)
     assert len(written) <= streams.WAITING + 2
@@ -56,12 +58,12 @@ async def test_who_writes_for_nobody_ends(answers):
             ended.set()
             raise
 
-    stream = await answers.stream(write)
+    stream = await answers.stream(ME, write)
     await anext(stream)
     await stream.aclose()
 
     await soon(ended.is_set)
-    assert await answers.stream(lambda file: file.write(b"next"))
+    assert await answers.stream(ME, lambda file: file.write(b"next"))
 
 
 async def test_what_goes_wrong_at_once_is_told_before_anything_is_sent(answers):
@@ -69,7 +71,7 @@ async def test_what_goes_wrong_at_once_is_told_before_anything_is_sent(answers):
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        await answers.stream(write)
+        await answers.stream(ME, write)
 
 
 async def test_what_goes_wrong_later_cuts_the_answer_off(answers):
@@ -77,10 +79,26 @@ async def test_what_goes_wrong_later_cuts_the_answer_off(answers):
         file.write(bytes(streams.PART))
         raise ValueError("no")
 
-    stream = await answers.stream(write)
+    stream = await answers.stream(ME, write)
     assert await anext(stream)
     with pytest.raises(ValueError, match="no"):
         await anext(stream)
+
+
+async def test_one_token_s_readers_leave_room_for_others(answers):
+    def write(file):
+        for _ in range(100):
+            file.write(bytes(streams.PART))
+
+    mine = [await answers.stream(ME, write) for _ in range(streams.OF_ONE)]
+    with pytest.raises(HTTPException):
+        await answers.stream(ME, write)
+
+    assert [part async for part in await answers.stream(OTHER, lambda file: file.write(b"next"))] == [b"next"]
+    for each in mine:
+        await anext(each)
+        await each.aclose()
+    assert [part async for part in await answers.stream(ME, lambda file: file.write(b"next"))] == [b"next"]
 
 
 async def test_only_so_many_are_made_at_once(answers):
@@ -88,11 +106,11 @@ async def test_only_so_many_are_made_at_once(answers):
         for _ in range(100):
             file.write(bytes(streams.PART))
 
-    endless = [await answers.stream(write) for _ in range(streams.MOST)]
+    endless = [await answers.stream(number, write) for number in range(streams.MOST)]
 
     with pytest.raises(HTTPException):
-        await answers.stream(lambda _file: None)
+        await answers.stream(ME, lambda _file: None)
     for each in endless:
         await anext(each)
         await each.aclose()
-    assert [part async for part in await answers.stream(lambda file: file.write(b"next"))] == [b"next"]
+    assert [part async for part in await answers.stream(ME, lambda file: file.write(b"next"))] == [b"next"]

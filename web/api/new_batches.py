@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar, get_origin, get_type_hints
 
@@ -15,10 +14,11 @@ from jobs.errors import BadInput, LightfastError
 from jobs.formatting import usd
 from jobs.ledger.access.values import Token
 from web.api.batches import told
-from web.api.problems import ApiRoute, problems
+from web.api.problems import MOST_FAULTS, ApiRoute, demand_small, problems
 from web.callbacks.connection_limits import take_long_answer
 from web.door import Door, TheDoor, WhoMakes
-from web.uploads import Upload
+from web.planners import ManifestReading
+from web.uploads import Upload, is_form
 from worker.registration.acceptance import NotAccepted, accept, demand, planned_for
 from worker.registration.manifest_sources import ManifestSource
 from worker.registration.options import BatchOptions, in_fields, read_money, read_option
@@ -27,10 +27,15 @@ from worker.registration.preflight import Preflight
 
 Document = dict[str, Any]
 T = TypeVar("T")
+#: What is made of a plan, with the micro-dollars that were agreed to, while its manifest is at work.
+Work = Callable[[Preflight, int | None, ManifestReading], T]
+IsLeft = Callable[[], Awaitable[bool]]
 
 #: Options that are said in a terminal alone, and those that are called otherwise here.
 _NOT_HERE = {"new_ledger", "notify", "manifest", "budget", "stop_after", "max_stall", "allow_failed"}
 UNREADABLE, LATER = 422, 503
+#: Bytes of a batch's options without its manifest.
+LARGEST_OPTIONS = 1024 * 1024
 _STATUS = {
     "not_allowed": 403,
     "token_revoked": 401,
@@ -90,7 +95,7 @@ async def plan_batch(door: TheDoor, token: WhoMakes, request: Request) -> Docume
     `refused` says what would keep it from being accepted.
     """
 
-    def plan(preflight: Preflight, _agreed: int | None) -> Document:
+    def plan(preflight: Preflight, _agreed: int | None, _reading: ManifestReading) -> Document:
         document: Document = {**in_fields(plan_document(preflight)), "refused": None}
         try:
             demand(preflight)
@@ -98,7 +103,7 @@ async def plan_batch(door: TheDoor, token: WhoMakes, request: Request) -> Docume
             document["refused"] = refusal(refused)
         return document
 
-    return await _with_manifest(door, token, request, plan)
+    return await _with_manifest(door, token, request, plan, is_left=request.is_disconnected)
 
 
 @routes.post("/batches", status_code=201, openapi_extra=_BODY)
@@ -111,11 +116,11 @@ async def create_batch(door: TheDoor, token: WhoMakes, request: Request) -> Docu
     return await _with_manifest(door, token, request, record_for(door, token))
 
 
-def record_for(door: Door, token: Token) -> Callable[[Preflight, int | None], Document]:
+def record_for(door: Door, token: Token) -> Work[Document]:
     """What puts a planned batch on record for the token, for what was agreed to at most."""
 
-    def record(preflight: Preflight, agreed: int | None) -> Document:
-        accepted = accept(preflight, token, agreed=agreed)
+    def record(preflight: Preflight, agreed: int | None, reading: ManifestReading) -> Document:
+        accepted = accept(preflight, token, agreed=agreed, rows_recorded=reading.rows_recorded)
         door.note(token, "batch create", accepted.name)
         door.wake_submits()
         batch = told(door, door.batch_of(accepted.name, token))
@@ -134,18 +139,18 @@ def refusal(refused: NotAccepted) -> Document:
 
 
 async def _with_manifest(
-    door: Door, token: Token, request: Request, work: Callable[[Preflight, int | None], Document]
+    door: Door, token: Token, request: Request, work: Work[Document], is_left: IsLeft | None = None
 ) -> Document:
     """What `work` makes of the plan of the manifest that a request brings or names."""
     take_long_answer(request)
     async with contextlib.AsyncExitStack() as received:
         upload = None
-        if request.headers.get("content-type", "").lower().startswith("multipart/"):
+        if is_form(request):
             upload = await received.enter_async_context(door.uploads.received(request, "manifest", token))
             said = _fields_of(upload)
         else:
             said = await _json_of(request)
-        return await of_form(door, token, upload, said, work)
+        return await of_form(door, token, upload, said, work, is_left)
 
 
 async def of_form(
@@ -153,22 +158,30 @@ async def of_form(
     token: Token,
     upload: Upload | None,
     said: Mapping[str, Any],
-    work: Callable[[Preflight, int | None], T],
+    work: Work[T],
+    is_left: IsLeft | None = None,
 ) -> T:
-    """What `work` makes of the plan of a manifest that has come in. `said`: the options beside it."""
+    """What `work` makes of the plan of a manifest that has come in. `said`: the options beside it.
+
+    `is_left`: as `Planners.run` has it.
+    """
     asked = _read(said, has_file=upload is not None)
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(door.planners, _planned, door, token, asked, upload, work)
+
+    def plan(reading: ManifestReading) -> T:
+        return _planned(door, token, asked, upload, work, reading)
+
+    return await door.planners.run(token.id, plan, is_left)
 
 
 def _planned(
-    door: Door, token: Token, asked: _Asked, upload: Upload | None, work: Callable[[Preflight, int | None], T]
+    door: Door, token: Token, asked: _Asked, upload: Upload | None, work: Work[T], reading: ManifestReading
 ) -> T:
     with _as_answers():
         options, agreed = _options(asked, upload), read_option("at_most_usd", asked.at_most_usd, read_money, None)
         source = _source_of(upload) if upload else None
-        with planned_for(options, door.settings, door.ledger, token, uploaded=source) as preflight:
-            return work(preflight, agreed)
+        planning = planned_for(options, door.settings, door.ledger, token, uploaded=source, rows_read=reading.rows_read)
+        with planning as preflight:
+            return work(preflight, agreed, reading)
 
 
 @contextlib.contextmanager
@@ -200,6 +213,7 @@ def _fields_of(upload: Upload) -> Document:
 
 
 async def _json_of(request: Request) -> Document:
+    demand_small(request, LARGEST_OPTIONS)
     try:
         said = await request.json()
     except (ValueError, RecursionError) as wrong:
@@ -213,7 +227,8 @@ def _read(said: Mapping[str, Any], *, has_file: bool) -> _Asked:
     try:
         asked = NewBatch.model_validate(dict(said))
     except ValidationError as wrong:
-        problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}{_instead(each)}" for each in wrong.errors()]
+        faults = wrong.errors()[:MOST_FAULTS]
+        problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}{_instead(each)}" for each in faults]
         raise HTTPException(UNREADABLE, refusal(NotAccepted("bad_request", problems))) from wrong
     if not has_file and not asked.manifest.startswith(("s3://", "https://", "http://")):
         problem = "manifest: the file in a form, or an address: s3://… or https://…"

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from jobs.errors import LightfastError
 from jobs.ledger import is_away
 from web.idempotency import IdempotentRoute
+from web.uploads import is_form
 
 
 class ProblemAnswer(BaseModel):
@@ -27,6 +28,8 @@ WRITE_PATIENCE = 20.0
 #: Where manifests are read and recorded, which takes as long as it does.
 TAKES_LONG = ("/api/v1/plan", "/api/v1/batches")
 _LATER = {"Retry-After": "30"}
+#: Bytes of a request without a file (while JSON is read nobody else is answered), and faults of it that are told.
+LARGEST_JSON, MOST_FAULTS = 4 * 1024 * 1024, 20
 #: What is answered where it would cost too much.
 TOO_MUCH = 402
 _MEANINGS = {
@@ -53,13 +56,23 @@ def refused(status: int, code: str, message: str) -> HTTPException:
     return HTTPException(status, {"code": code, "message": message})
 
 
+def demand_small(request: Request, most: int = LARGEST_JSON) -> None:
+    """Looks how long a request without a file says that it is.
+
+    Raises:
+        HTTPException: Longer than `most` bytes (413).
+    """
+    length = request.headers.get("content-length", "")
+    if not is_form(request) and length.isascii() and length.isdecimal() and int(length[:20]) > most:
+        raise HTTPException(413, f"a request without a file has {most:,} bytes at most")
+
+
 async def _in_time(request: Request, answer: Coroutine[Any, Any, Response]) -> Response:
     """The answer; of a change that the ledger does not take, that it does not. It may take it later all the same.
 
     A manifest or a file may take as long as it does.
     """
-    said = request.headers.get("content-type", "").lower()
-    if request.method == "GET" or said.startswith("multipart/") or request.url.path in TAKES_LONG:
+    if request.method == "GET" or is_form(request) or request.url.path in TAKES_LONG:
         return await answer
     working = asyncio.ensure_future(answer)
     done, _ = await asyncio.wait([working], timeout=WRITE_PATIENCE)
@@ -83,6 +96,7 @@ class ApiRoute(IdempotentRoute):
         handle = super().get_route_handler()
 
         async def handle_or_say_why(request: Request) -> Response:
+            demand_small(request)
             try:
                 return await _in_time(request, handle(request))
             except LightfastError as refused:

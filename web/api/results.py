@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
+from jobs.ledger.access.values import Token
 from jobs.ledger.batches.values import Batch
 from jobs.results.rows import Values, choose_columns, image_lines, row_lines
 from jobs.results.writers import WRITERS, with_own_types, write_csv
@@ -67,11 +68,18 @@ async def get_results(  # noqa: PLR0913  what may be asked
 ) -> StreamingResponse:
     """One line for each row of the manifest, in its order, as `lightfast results` writes them. Works at any time."""
     found = await run_in_threadpool(door.batch_of, batch, token)
-    return await stream_results(door, request, found, as_format, per, raw=raw)
+    return await stream_results(door, token, request, found, as_format, per, raw=raw)
 
 
-async def stream_results(
-    door: Door, request: Request, batch: Batch, as_format: Format, per: Per = Per.ROW, *, raw: bool = False
+async def stream_results(  # noqa: PLR0913  what is asked, and by whom
+    door: Door,
+    token: Token,
+    request: Request,
+    batch: Batch,
+    as_format: Format,
+    per: Per = Per.ROW,
+    *,
+    raw: bool = False,
 ) -> StreamingResponse:
     """A batch's results as a file, made as fast as it is taken.
 
@@ -80,7 +88,7 @@ async def stream_results(
     """
     take_long_answer(request)
     return StreamingResponse(
-        await door.answers.stream(_writing(door, batch, as_format, per, no_formulas=not raw)),
+        await door.answers.stream(token.id, _writing(door, batch, as_format, per, no_formulas=not raw)),
         media_type=CONTENT_TYPES[as_format],
         headers={
             "Content-Disposition": f'attachment; filename="{batch.name}.{as_format}"',

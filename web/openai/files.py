@@ -104,7 +104,7 @@ async def get_content(door: TheDoor, token: WhoMakes, file: str, request: Reques
     if found.purpose is FilePurpose.BATCH:
         return await run_in_threadpool(_as_it_came, door, found)
     with _its_place():
-        first_and_others = await door.answers.stream(lambda into: _write(door, found, into))
+        first_and_others = await door.answers.stream(token.id, lambda into: _write(door, found, into))
     return StreamingResponse(_unless_it_breaks_off(first_and_others, request), media_type="application/jsonl")
 
 

@@ -77,7 +77,7 @@ class BatchRunner:
     _stopped: threading.Event = field(default_factory=threading.Event)
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(AT_ONCE, "openai-batch"))
     _loop: threading.Thread | None = None
-    _at_work: set[int] = field(default_factory=set)
+    _at_work: dict[int, int] = field(default_factory=dict)  # batches, and whose token's each is
     _troubles: int = 0
     _cleaned_at: float = 0.0
     _judged_at: float = 0.0
@@ -123,14 +123,14 @@ class BatchRunner:
             self._free_those_of_the_dead(ledger)
             self._has_looked = True
         now = self._now(ledger)
-        for asked in ledger.openai_batches.due(now, LOOKED_AT):
+        for asked in ledger.openai_batches.due(now, LOOKED_AT, set(self._at_work.values())):
             if len(self._at_work) >= AT_ONCE:
                 break
-            if asked.id in self._at_work:
-                continue
+            if asked.id in self._at_work or asked.token_id in self._at_work.values():
+                continue  # one of a token at a time: a large file keeps nobody else's waiting
             taken = ledger.openai_batches.take(asked.id, self._holder, now, now + HELD)
             if taken is not None:
-                self._at_work.add(taken.id)
+                self._at_work[taken.id] = taken.token_id
                 self._threads.submit(self._work, taken)
         if self.max_stall is not None and now >= self._judged_at + JUDGE_EVERY:
             self._judged_at = now
@@ -184,7 +184,7 @@ class BatchRunner:
                 emit("openai_batch_put_off", level="warning", batch=asked.name, problem=repr(trouble)[:300])
             self._try_later(ledger, asked, trouble)
         finally:
-            self._at_work.discard(asked.id)
+            self._at_work.pop(asked.id, None)
             self._woken.set()
 
     def _step(self, ledger: Ledger, asked: RemoteBatch) -> None:

@@ -75,7 +75,7 @@ async def download_results(request: Request, visitor: Sees, name: str, as_format
     """A line for each row, as a file."""
     door = pages_of(request).door
     batch = await run_in_threadpool(door.batch_of, name, visitor.token)
-    return await stream_results(door, request, batch, as_format)
+    return await stream_results(door, visitor.token, request, batch, as_format)
 
 
 def _part(pages: PagesState, batch: Batch) -> SharedText:

@@ -18,6 +18,7 @@ from web.api.new_batches import of_form, record_for, refusal
 from web.callbacks.connection_limits import take_long_answer
 from web.pages.frame import PageRoute, fragment, go, page, problems_of, rendered
 from web.pages.visitors import FORM_TOKEN, Makes, PagesState, Visitor, demand_own_page, pages_of
+from web.planners import ManifestReading
 from web.uploads import Upload
 from worker.registration.acceptance import NotAccepted, demand
 from worker.registration.options import in_fields
@@ -71,13 +72,13 @@ async def plan_new(request: Request, visitor: Makes) -> Response:
     pages = pages_of(request)
     async with _received(request, visitor) as upload:
         try:
-            plan = await of_form(pages.door, visitor.token, upload, _said(upload), _plan)
+            plan = await of_form(pages.door, visitor.token, upload, _said(upload), _plan, request.is_disconnected)
         except HTTPException as refused:
             return fragment(rendered("new_plan.html.j2", plan=None, problems=_in_labels(problems_of(refused))))
     return fragment(rendered("new_plan.html.j2", plan=plan, problems=plan.problems))
 
 
-def _plan(preflight: Preflight, _agreed: int | None) -> ShownPlan:
+def _plan(preflight: Preflight, _agreed: int | None, _reading: ManifestReading) -> ShownPlan:
     problems: tuple[str, ...] = ()
     try:
         demand(preflight)

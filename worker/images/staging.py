@@ -77,10 +77,13 @@ class Body:
         self.on_disk()
 
 
-def remove_stale_bodies(folder: Path | None = None) -> int:
-    """Removes the bodies of downloads that dead processes left; returns how many."""
+def remove_stale(folder: Path | None = None, prefix: str = BODY) -> int:
+    """Removes temporary files that dead processes left, of downloads if nothing else is said; returns how many.
+
+    Who has one holds its lock.
+    """
     removed, young = 0, time.time() - JUST_MADE
-    for path in Path(folder or tempfile.gettempdir()).glob(f"{BODY}*"):
+    for path in Path(folder or tempfile.gettempdir()).glob(f"{prefix}*"):
         with contextlib.suppress(OSError), path.open("rb") as file:  # locked: somebody's; another user's; gone
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.stat().st_mtime < young:

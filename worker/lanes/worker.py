@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from jobs.facts import Fact, SubmitUnclear
 from jobs.ledger import is_away
-from worker.images.staging import remove_stale_bodies
+from worker.images.staging import remove_stale
 from worker.lanes import maintenance
 from worker.lanes.backpressure import BackpressureMonitor
 from worker.lanes.copy_lane import CopyLane
@@ -67,7 +67,7 @@ class Worker:
         """Tells the ledger of the accounts, takes its clock, and records what a dead process could not."""
         services = self.services
         services.wakeups.hear(self.wake)
-        await services.executors.blocking(remove_stale_bodies)
+        await services.executors.blocking(remove_stale)
         services.clock.offset = await services.executors.read(services.ledger.clock_offset)
         now = services.clock.now()
         settings = services.settings

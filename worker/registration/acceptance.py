@@ -28,6 +28,9 @@ from worker.registration.register import at_most, left_of, most, record
 
 Progress = Callable[[int], None]  # rows so far
 
+#: Rows of a manifest that comes through a door; more are given to `lightfast submit`.
+MOST_ROWS = 10_000_000
+
 
 class NotAccepted(BadInput):
     """The batch is not accepted as it is asked for; nothing was spent or recorded.
@@ -73,7 +76,8 @@ def planned_for(  # noqa: PLR0913  what is asked, by whom, and how it came
         reads=token.reads if is_producer else None,
         endpoint=endpoint,
     )
-    taking = take(bound, settings, rows_read=rows_read, known=ledger, keeps_rows=True, uploaded=uploaded, scope=scope)
+    tell = _bounded(rows_read)
+    taking = take(bound, settings, rows_read=tell, known=ledger, keeps_rows=True, uploaded=uploaded, scope=scope)
     with contextlib.ExitStack() as taken:
         try:
             preflight = taken.enter_context(taking)
@@ -82,6 +86,19 @@ def planned_for(  # noqa: PLR0913  what is asked, by whom, and how it came
         except BadInput as wrong:
             raise NotAccepted("bad_request", wrong.problems) from wrong
         yield preflight
+
+
+def _bounded(rows_read: Progress | None) -> Progress:
+    """Tells of rows until there are too many."""
+
+    def tell(rows: int) -> None:
+        if rows > MOST_ROWS:
+            too_many = f"a manifest has {MOST_ROWS:,} rows at most here: `lightfast submit` takes more."
+            raise NotAccepted("bad_request", too_many)
+        if rows_read is not None:
+            rows_read(rows)
+
+    return tell
 
 
 def accept(

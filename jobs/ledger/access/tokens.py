@@ -7,13 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, exists, insert, or_, select, update
 
-from jobs.ledger.access.values import NewToken, Token
+from jobs.ledger.access.values import NOTED_EVERY, NewToken, Token
 from jobs.ledger.database.schema import access_tokens
 from jobs.ledger.database.statements import fetch_first
 from jobs.policy.access import Role
-
-#: Seconds within which a token's use is not noted again.
-NOTED_EVERY = 60.0
 
 
 def add(tx: Connection, new: NewToken, now: float) -> bool:

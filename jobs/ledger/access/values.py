@@ -25,6 +25,10 @@ class NewToken:
     reads: tuple[str, ...] = ()  # prefixes of objects that its manifests and references may name
 
 
+#: Seconds within which a token's use is not noted again.
+NOTED_EVERY = 60.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
     """A token on record; the secret itself is not kept."""
@@ -40,6 +44,10 @@ class Token:
     created_at: float
     used_at: float | None  # give or take a minute
     revoked_at: float | None
+
+    def is_use_noted(self, now: float) -> bool:
+        """Whether nothing has to be written for a use of it now."""
+        return self.used_at is not None and self.used_at >= now - NOTED_EVERY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,9 +61,8 @@ class AccessVerbs:
         return self._database.read(log_outs.is_ended, session_id)
 
     def note_use(self, token: Token, now: float) -> None:
-        """When it was last used, give or take a minute."""
-        if token.used_at is None or token.used_at < now - tokens.NOTED_EVERY:
-            self._database.write(tokens.note_use, token.id, now)
+        """When it was last used, give or take a minute. Writes."""
+        self._database.write(tokens.note_use, token.id, now)
 
     def held_today(self, token: Token, now: float) -> int:
         """Micro-dollars that its batches hold of this UTC day."""

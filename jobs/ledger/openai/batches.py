@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Select, and_, or_, select, update
@@ -82,11 +82,11 @@ def page(tx: Connection, most: int, *, after: int | None, of_token: int | None) 
 # -- work on them --------------------------------------------------------------------------------------------------
 
 
-def due(tx: Connection, now: float, most: int) -> list[RemoteBatch]:
+def due(tx: Connection, now: float, most: int, besides: Collection[int] = ()) -> list[RemoteBatch]:
     """Batches that somebody has to do something for, and that nobody is at.
 
     They are to be read, or their time is over, or nothing of them is on its way any more. Held rows wait for a person,
-    and keep a batch from nothing.
+    and keep a batch from nothing. `besides`: tokens whose turn it is not.
     """
     over = or_(_ASKED.expires_at <= now, batches.c.state == BatchState.CANCELLED.value)
     wanted = or_(
@@ -95,7 +95,7 @@ def due(tx: Connection, now: float, most: int) -> list[RemoteBatch]:
         and_(_ASKED.ends_as.in_(_CUT_SHORT), batches.c.state != BatchState.CANCELLED.value),
         and_(_ASKED.batch_id.is_not(None), ~goes_on(_ASKED.batch_id)),
     )
-    open_ = _ASKED.state.not_in([state.value for state in OVER])
+    open_ = _ASKED.state.not_in([state.value for state in OVER]) & _ASKED.token_id.not_in(besides)
     rows = tx.execute(_known().where(open_, _is_free(now), wanted).order_by(_ASKED.id).limit(most))
     return [_as_batch(row) for row in rows]
 

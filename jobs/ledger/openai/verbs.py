@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from jobs.ledger.database.engine import Database
 from jobs.ledger.openai import batches, files
@@ -75,9 +75,9 @@ class OpenAIBatchVerbs:
         """The newest first; `after`: those that are older than the one of that number."""
         return self._database.read(batches.page, most, after=after, of_token=of_token)
 
-    def due(self, now: float, most: int) -> list[RemoteBatch]:
-        """Batches that somebody has to do something for, and that nobody is at."""
-        return self._database.read(batches.due, now, most)
+    def due(self, now: float, most: int, besides: Collection[int] = ()) -> list[RemoteBatch]:
+        """Batches that somebody has to do something for, and that nobody is at; not of these tokens."""
+        return self._database.read(batches.due, now, most, besides)
 
     def taken(self) -> list[RemoteBatch]:
         """Batches that are not over, and that a process is at, or was."""

@@ -18,7 +18,7 @@ from jobs.states import JobState
 from tests.support.copies import DEAD, Refusing, claimed, generated, result, stored
 from tests.support.worker_world import PRICE, Provider, answer, png, world
 from worker.http.client import FetchError
-from worker.images.staging import MEMORY, Body, Staging, remove_stale_bodies
+from worker.images.staging import MEMORY, Body, Staging, remove_stale
 from worker.recording.recorder import Recorder
 from worker.stages.copy import copy
 
@@ -190,7 +190,7 @@ def test_bodies_that_dead_processes_left_are_removed_and_those_in_use_are_not(tm
     for path in tmp_path.iterdir():
         os.utime(path, (0, 0))
 
-    assert remove_stale_bodies(tmp_path) == 1
+    assert remove_stale(tmp_path) == 1
     assert body.content().exists()
     assert not left.exists()
     body.close()
