@@ -339,19 +339,20 @@ def _opened(
         addresses, link = _for_people(settings, where, web_ledger)
         app = make_app(web_ledger, wake, settings, addresses=addresses, link=link, max_stall=where.max_stall)
         how = server_of(app, port=where.port, host=where.host, trust_proxy=where.trust_proxy)
-        yield WebServer(how, app.state.door.events), listener
+        yield WebServer(how, app.state.door), listener
 
 
 class WebServer(uvicorn.Server):
     """A server that ends, when it is told to stop, what would never end by itself."""
 
-    def __init__(self, config: uvicorn.Config, events: BatchEvents) -> None:
+    def __init__(self, config: uvicorn.Config, door: Door) -> None:
         super().__init__(config)
-        self._events = events
+        self._door = door
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Ends events and uploads that are coming in, and waits for the other answers for some seconds."""
-        self._events.end()
+        """Ends events, uploads that are coming in, and manifests at work; waits for other answers for some seconds."""
+        self._door.events.end()
+        self._door.planners.end()
         for each in list(self.server_state.connections):
             if isinstance(each, LimitedConnection) and each.takes_upload:
                 each.leave()

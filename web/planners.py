@@ -100,11 +100,18 @@ class Planners:
                 if is_left is not None and await is_left():
                     reading.give_up()
             return working.result()
+        except asyncio.CancelledError:
+            reading.give_up()
+            raise
         finally:
             self._at_work.discard(reading)
 
-    def close(self) -> None:
-        """Reads nothing any more; waits for the threads to notice, since the ledger is closed next."""
+    def end(self) -> None:
+        """Gives up what is at work. Whoever waits for it is answered."""
         for reading in list(self._at_work):
             reading.give_up()
+
+    def close(self) -> None:
+        """Reads nothing any more; waits for the threads to notice, since the ledger is closed next."""
+        self.end()
         self._threads.shutdown(cancel_futures=True)

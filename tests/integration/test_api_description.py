@@ -59,7 +59,7 @@ def address(app):
     """Of a real server."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        server = WebServer(server_of(app, host="127.0.0.1", port=port), app.state.door.events)
+        server = WebServer(server_of(app, host="127.0.0.1", port=port), app.state.door)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

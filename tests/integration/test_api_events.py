@@ -40,7 +40,7 @@ class Served:
         self.port = self.listener.getsockname()[1]
         self.ledger = WebLedger(lambda: open_ledger(url))
         self.app = make_app(self.ledger)
-        self.server = WebServer(server_of(self.app, host="127.0.0.1", port=self.port), self.app.state.door.events)
+        self.server = WebServer(server_of(self.app, host="127.0.0.1", port=self.port), self.app.state.door)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.listener]})
         self.thread.start()
 

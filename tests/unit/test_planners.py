@@ -83,6 +83,17 @@ async def test_a_server_that_ends_waits_for_no_manifest(monkeypatch):
         await mine
 
 
+async def test_a_request_that_is_broken_off_gives_its_manifest_up(reads):
+    large = Large()
+    mine = asyncio.create_task(reads.run(ME, large))
+    await soon(large.is_begun.is_set)
+
+    mine.cancel()
+
+    assert await reads.run(ME, lambda _: "next") == "next"
+    await asyncio.wait_for(asyncio.to_thread(reads.close), AT_LAST)
+
+
 async def test_a_manifest_that_takes_too_long_is_refused(reads, monkeypatch):
     monkeypatch.setattr(planners, "LONGEST", 0.0)
 
