@@ -3,7 +3,7 @@
 A batch holds its amount on the UTC day on which it is accepted, as long as it has rows to be made; when it has none
 any more it holds what was spent for it. Nothing is written when a batch ends: what it holds follows from what is on
 record, so no crash can leave a hold behind. `retry` and the like are accepted anew and hold again; each hold counts
-what was spent until the next one of its batch.
+what was spent until the next one of its batch, and those from before the batch had ended nothing else.
 """
 
 from __future__ import annotations
@@ -17,6 +17,14 @@ from jobs.ledger.accounts.daily_budgets import day_of
 from jobs.ledger.database.schema import access_tokens, batches, jobs, token_holds
 from jobs.ledger.database.statements import fetch, fetch_first, has_row
 from jobs.states import BatchState
+
+
+def goes_on(batch_id: Any) -> Any:
+    """Whether something of a batch may still be sent by itself, or is on its way. `batches` is in the question."""
+    mine = select(jobs.c.id).where(jobs.c.batch_id == batch_id)
+    waits = has_row(mine.where(jobs.c.state == literal_column("'ready'")))
+    is_made = has_row(mine.where(jobs.c.state == literal_column("'working'")))
+    return or_(and_(waits, batches.c.state != BatchState.CANCELLED.value), is_made)
 
 
 def accept(tx: Connection, by: Acceptance, batch_id: int, now: float, *, is_new: bool) -> None:
@@ -45,6 +53,8 @@ def accept(tx: Connection, by: Acceptance, batch_id: int, now: float, *, is_new:
         raise NotItsOwnError
     if by.amount is None:
         return
+    if not tx.execute(_GOES_ON, {"of_batch": batch_id}).scalar():  # before its rows are opened again, by `retry`
+        tx.execute(update(token_holds).where(token_holds.c.batch_id == batch_id).values(amount=0))
     day = day_of(now)
     free = token.daily_budget - held(tx, by.token_id, day)
     if by.amount > free:
@@ -55,6 +65,7 @@ def accept(tx: Connection, by: Acceptance, batch_id: int, now: float, *, is_new:
 
 
 _TOKEN = select(access_tokens).where(access_tokens.c.id == bindparam("of_token")).with_for_update(key_share=True)
+_GOES_ON = select(goes_on(batches.c.id)).where(batches.c.id == bindparam("of_batch"))
 _BATCH = select(batches).where(batches.c.id == bindparam("of_batch"))
 
 
@@ -67,14 +78,6 @@ def _holds(row: Any) -> int:
     until = row.charged + row.reserved if row.next_before is None else row.next_before
     spent = max(0, until - row.spent_before)
     return int(max(row.amount, spent) if row.is_open else spent)  # tries that fail may cost more than was estimated
-
-
-def goes_on(batch_id: Any) -> Any:
-    """Whether something of a batch may still be sent by itself, or is on its way. `batches` is in the question."""
-    mine = select(jobs.c.id).where(jobs.c.batch_id == batch_id)
-    waits = has_row(mine.where(jobs.c.state == literal_column("'ready'")))
-    is_made = has_row(mine.where(jobs.c.state == literal_column("'working'")))
-    return or_(and_(waits, batches.c.state != BatchState.CANCELLED.value), is_made)
 
 
 def _held() -> Any:

@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from jobs.facts import SubmitRefused
 from jobs.ledger import open_ledger
 from jobs.ledger.access.values import Acceptance, NewLogEntry, NewToken, NotItsOwnError, OverDailyBudget, RevokedError
 from jobs.policy.access import Role, make_token
+from providers.types import Kind
 from tests.support import stocked_ledger
 from tests.support.stocked_ledger import NOW, PRICE, make
 
@@ -153,6 +155,20 @@ def test_what_is_accepted_again_holds_again_and_what_was_spent_before_counts_onc
 
     assert ledger.access.held_today(token, NOW) > 3 * PRICE
     make(ledger, NOW + 2, 1)
+
+    assert ledger.access.held_today(token, NOW) == 2 * PRICE
+
+
+def test_a_retry_of_a_batch_that_had_ended_holds_in_place_of_what_was_held_before(ledger):
+    _, token = add(ledger)
+    accept(ledger, token, "spring", 8 * PRICE)
+    for intent in ledger.claims.submits("main", NOW, lease=90, at_most=2).intents:
+        ledger.facts.record(
+            [SubmitRefused(attempt_id=intent.attempt_id, at=NOW, kind=Kind.PERMANENT, code="bad_size", message="no")]
+        )
+    assert ledger.access.held_today(token, NOW) == 0
+
+    assert ledger.batches.retry("spring", NOW, acceptance=Acceptance(token_id=token.id, amount=2 * PRICE)) == 2
 
     assert ledger.access.held_today(token, NOW) == 2 * PRICE
 
