@@ -19,6 +19,8 @@ _LIKELY = (
     *("cp1256", "cp1257", "cp1258", "mac_roman", "cp1250", "iso8859_2", "cp850", "cp437", "cp866"),
 )
 _UTF_16 = frozenset({"utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"})
+#: What Python reads as text and no program exports: a way to write names or source code, and a text in it may be none.
+_NO_FILES = frozenset({"utf-7", "unicode-escape", "raw-unicode-escape", "punycode", "idna"})
 #: Bytes read at once; bytes at the beginning that are looked at for NULs; bytes that a guess is made from.
 _CHUNK, _HEAD, _TELLING = 1 << 16, 4_096, 16_384
 #: Characters that are shown before a wrong byte, and bytes from it on.
@@ -67,8 +69,10 @@ def _known(asked: str) -> str:
     try:
         name = codecs.lookup(asked).name
         "".encode(name)  # refuses what is a codec and no text, such as base64
-    except (LookupError, UnicodeError):  # Python's own "undefined" refuses everything
-        raise BadInput(f'--encoding "{asked}" is not known; for example utf-8, cp1252, utf-16.') from None
+    except (LookupError, ValueError):  # Python's own "undefined" refuses everything; a NUL is in no name
+        name = ""
+    if not name or name.replace("_", "-") in _NO_FILES:
+        raise BadInput(f'--encoding "{asked}" is not known; for example utf-8, cp1252, utf-16.')
     return "utf-8-sig" if name == "utf-8" else name
 
 

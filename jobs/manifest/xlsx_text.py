@@ -8,6 +8,7 @@ import re
 #: taken for an escape.
 _TO_ESCAPE = re.compile(r"[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]|_(?=x[0-9A-Fa-f]{4}_)")
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 def escaped(text: str) -> str:
@@ -16,5 +17,8 @@ def escaped(text: str) -> str:
 
 
 def unescaped(text: str) -> str:
-    """The text that a cell means."""
-    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text) if "_x" in text else text
+    """The text that a cell means: two halves of a character are that character, and one alone is none."""
+    if "_x" not in text:
+        return text
+    meant = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
+    return meant.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace") if _HALF.search(meant) else meant

@@ -173,10 +173,20 @@ def test_a_missing_file_and_a_folder(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"encoding": "klingon"}, "klingon"), ({"encoding": "base64"}, "base64"), ({"delimiter": "ab"}, "one character")],
+    [
+        ({"encoding": "klingon"}, "klingon"),
+        ({"encoding": "base64"}, "base64"),
+        ({"encoding": "utf-8\0"}, "not known"),
+        ({"delimiter": "ab"}, "one character"),
+    ],
 )
 def test_bad_reading_options(tmp_path, options, says):
     assert says in problem(write(tmp_path, "prompt\na\n"), **options)
+
+
+@pytest.mark.parametrize("encoding", ["utf-7", "UTF7", "unicode_escape", "raw-unicode-escape", "punycode", "idna"])
+def test_what_makes_half_characters_of_a_file_is_no_encoding_of_it(tmp_path, encoding):
+    assert "is not known" in problem(write(tmp_path, "prompt\n+2AA- \\ud800\n"), encoding=encoding)
 
 
 def test_near_misses():

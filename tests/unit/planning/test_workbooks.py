@@ -224,3 +224,9 @@ def test_options_that_say_nothing_of_a_workbook_are_refused(tmp_path, option, va
     path = workbook(tmp_path, ("S", [["prompt"], ["a"]]))
 
     assert f"--{option} is not possible here: m.xlsx is a workbook" in problem(path, **{option: value})
+
+
+def test_escapes_of_half_characters_are_the_character_and_one_alone_is_none(tmp_path):
+    path = workbook(tmp_path, ("S", [["prompt"], ["a _xD83E__xDE91_"], ["a _xD83E_"], ["a _xDE91__xD83E_"]]))
+
+    assert [raw.cells["prompt"] for raw in read(path).rows()] == ["a 🪑", "a \ufffd", "a \ufffd\ufffd"]
