@@ -17,6 +17,8 @@ from typing import IO, TYPE_CHECKING, Protocol, cast
 from cli.flow.session import LedgerSession
 from jobs.errors import BadInput, LightfastError, StoreError
 from jobs.formatting import plain
+from jobs.whole_text import why_not_whole
+from worker.registration.addresses import split_address
 from worker.registration.destination import is_folder
 
 if TYPE_CHECKING:
@@ -99,9 +101,11 @@ def target_of(wish: OutputOptions, name: str) -> str | None:
     if where is None:
         return None
     if where.startswith("file://"):
-        from urllib.parse import unquote, urlsplit
+        from urllib.parse import unquote
 
-        where = unquote(urlsplit(where).path)
+        where = unquote(split_address(where, "--output").path)
+        if why := why_not_whole(where):
+            raise BadInput(f"--output: expected a path, but {why}")
     if where.endswith("/") or ("://" not in where and Path(where).is_dir()):
         return f"{where.rstrip('/')}/{name}"
     return where

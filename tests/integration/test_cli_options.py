@@ -74,7 +74,7 @@ def test_an_amount_that_can_be_read_in_one_way_only_is_read(micros, whole):
     assert read_money(f"{whole:,}") == whole * MICROS
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "much", "1e99"])
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "much", "1e99", "9" * 1_100_000], ids=lambda text: text[:9])
 def test_other_money_is_refused(text):
     with pytest.raises(ValueError, match="USD"):
         read_money(text)
@@ -105,6 +105,43 @@ def test_a_folder_is_one_destination_however_it_is_written(tmp_path):
 def test_a_destination_without_its_place_is_no_folder_of_that_name(dest):
     with pytest.raises(BadInput, match=r"no bucket is named|three slashes"):
         normal_dest(dest)
+
+
+@pytest.mark.parametrize("dest", ["http://[", "s3://[/x", "gs://[x]/y"])
+def test_a_destination_whose_host_cannot_be_read_is_told(dest):
+    with pytest.raises(BadInput, match=r"--to.* is no address that can be read"):
+        normal_dest(dest)
+
+
+@pytest.mark.parametrize(
+    ("dest", "says"), [("file:///a%00b", "a NUL character"), ("~nobody-of-this-name", "no such user")]
+)
+def test_a_folder_that_cannot_be_named_is_told(dest, says):
+    with pytest.raises(BadInput, match=f"--to.*{says}"):
+        normal_dest(dest)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["m.csv", "--to", "http://["], "--to"),
+        (["http://["], "manifest"),
+        (["s3://[/m.csv"], "manifest"),
+        (["caf\udce9.csv", "--to", "out"], "manifest"),
+        (["m.csv", "--to", "out", "--limit", str(10**400)], "--limit"),
+        (["m.csv", "--to", "out", "--header-row", str(10**400)], "--header-row"),
+        (["m.csv", "--to", "caf\udce9"], "--to"),
+        (["m.csv", "--to", "out", "--prompt", "caf\udce9"], "--prompt"),
+    ],
+    ids=lambda said: said if isinstance(said, str) else None,
+)
+@pytest.mark.parametrize("verb", [["plan"], ["run"], ["schedule", "add", "--budget", "5", "nightly", "0 3 * * *"]])
+def test_rubbish_in_options_is_wrong_input(tmp_path, verb, words, says):
+    (tmp_path / "m.csv").write_text("prompt\na lamp\n")
+    done = CliRunner().invoke(app, [*verb, *words])
+
+    assert isinstance(done.exception, BadInput), done.exception
+    assert str(done.exception).startswith(says)
 
 
 def test_a_manifest_in_a_bucket_is_brought_here_and_leaves_no_copy(s3):

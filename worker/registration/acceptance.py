@@ -22,7 +22,7 @@ from jobs.settings.model import Settings
 from providers.references import OBJECTS
 from worker.registration.destination import check_mark, probe, trackless
 from worker.registration.manifest_sources import ManifestSource
-from worker.registration.options import BatchOptions, as_fields
+from worker.registration.options import BatchOptions, as_fields, demand_readable
 from worker.registration.preflight import Preflight, Scope, batch_name, normal_dest, take
 from worker.registration.register import at_most, left_of, most, record
 
@@ -69,17 +69,24 @@ def planned_for(  # noqa: PLR0913  what is asked, by whom, and how it came
     Raises:
         NotAccepted: The token may not have such a batch, or the manifest or its options cannot be read.
     """
-    bound = _bound(options, ledger, token)
     is_producer = token.role is Role.PRODUCER
     scope = Scope(
         of_token=token.id if is_producer else None,
         reads=token.reads if is_producer else None,
         endpoint=endpoint,
     )
-    tell = _bounded(rows_read)
-    taking = take(bound, settings, rows_read=tell, known=ledger, keeps_rows=True, uploaded=uploaded, scope=scope)
     with contextlib.ExitStack() as taken:
         try:
+            demand_readable(options)
+            taking = take(
+                _bound(options, ledger, token),
+                settings,
+                rows_read=_bounded(rows_read),
+                known=ledger,
+                keeps_rows=True,
+                uploaded=uploaded,
+                scope=scope,
+            )
             preflight = taken.enter_context(taking)
         except NotAccepted:
             raise
@@ -184,7 +191,7 @@ def _bound(options: BatchOptions, ledger: Ledger, token: Token) -> BatchOptions:
     if options.new_ledger or options.notify:
         raise NotAccepted("bad_request", "`new_ledger` and `notify` are said in a terminal.")
     scheme = options.manifest.partition("://")[0] if "://" in options.manifest else ""
-    name = _name_of(options)
+    name = batch_name(options)
     batch = ledger.batches.find(name)
     if token.role is not Role.PRODUCER:
         return options
@@ -199,23 +206,13 @@ def _bound(options: BatchOptions, ledger: Ledger, token: Token) -> BatchOptions:
     return replace(options, to=to)
 
 
-def _name_of(options: BatchOptions) -> str:
-    try:
-        return batch_name(options)
-    except BadInput as wrong:
-        raise NotAccepted("bad_request", wrong.problems) from wrong
-
-
 def _taken(name: str) -> str:
     return f'there is a batch "{name}" that is not this token\'s: choose another name.'
 
 
 def _lies_below(dest: str, prefix: str) -> bool:
     """Whether a destination lies below a token's; of folders, whatever links lead to them."""
-    try:
-        address = normal_dest(dest)
-    except BadInput as wrong:
-        raise NotAccepted("bad_request", wrong.problems) from wrong
+    address = normal_dest(dest)
     if "://" in address or "://" in prefix:
         return is_below(address, prefix)
     return is_below(os.path.realpath(address), os.path.realpath(prefix))

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from jobs.errors import BadInput, LightfastError, StoreError
 from jobs.settings.proxies import NO_PROXIES, Proxies
 from worker.http.client import FetchError, Http
+from worker.registration.addresses import split_address
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -73,12 +73,13 @@ def local_source(
             raise UnchangedError
         yield ManifestSource(path=path, name=manifest, folder=path.absolute().parent, state=state)
         return
+    name = shown_name(manifest)
     with tempfile.TemporaryDirectory(prefix="lightfast-") as folder:
         path = Path(folder) / "manifest"
         with _Incoming(path, tell or (lambda _rows: None)) as file:
             state = _fetch(manifest, file, seen or {}, allow_private_hosts=allow_private_hosts, proxies=proxies)
         home = Path.cwd() if manifest == "-" else None
-        yield ManifestSource(path=path, name=shown_name(manifest), folder=home, state=state)
+        yield ManifestSource(path=path, name=name, folder=home, state=state)
 
 
 class _Incoming(io.BufferedWriter):
@@ -109,7 +110,7 @@ def shown_name(manifest: str) -> str:
         return "standard input"
     if "://" not in manifest:
         return manifest
-    parts = urlsplit(manifest)
+    parts = split_address(manifest, "manifest")
     return f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import enum
 import math
 import re
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from jobs.errors import BadInput
 from jobs.formatting import dollars
 from jobs.policy.failover import Failover
 from jobs.results.completion import Allowed
+from jobs.whole_text import why_not_whole
 from providers.types import MICROS
 
 
@@ -99,6 +101,33 @@ def in_fields(told: Any) -> Any:
 
 
 _UNSAID = {each.name: each.default for each in fields(BatchOptions)}
+#: The least of each option that is a number; and the most of all of them, to which a loop can count.
+_LEAST = {"header_row": 1, "limit": 1, "repeat": 1, "sample": 1, "seed": -sys.maxsize}
+_MOST = sys.maxsize
+
+
+def demand_readable(options: BatchOptions) -> None:
+    """Looks that each text is one that can be kept, and each number one that can be counted to, whatever they mean.
+
+    Raises:
+        BadInput: All that is wrong, at once.
+    """
+    problems = [
+        f"{'manifest' if each.name == 'manifest' else '--' + each.name.replace('_', '-')}: {why}"
+        for each in fields(options)
+        for why in _unreadable(each.name, getattr(options, each.name))
+    ]
+    if problems:
+        raise BadInput(problems)
+
+
+def _unreadable(name: str, value: object) -> Iterator[str]:
+    """What is wrong, without the value: no screen and no page could show it."""
+    texts = [value] if isinstance(value, str) else value if isinstance(value, tuple) else ()
+    if why := next(filter(None, map(why_not_whole, texts)), None):
+        yield f"expected a text, but {why}"
+    if name in _LEAST and isinstance(value, int) and not _LEAST[name] <= value <= _MOST:
+        yield f"expected a whole number from {_LEAST[name]:,} to {_MOST:,}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +141,8 @@ class WorkLimits:
     priority: float | None = None  # None: as before, else 1
 
 
+#: Characters of an amount: no decimal holds one of a million digits.
+_LONGEST_AMOUNT = 100
 #: Beyond these, a batch would wait for the others to be done, or they for it.
 LEAST_PRIORITY = 0.01
 #: How long a run without a terminal waits for a person.
@@ -213,7 +244,8 @@ def read_money(text: str) -> int:
         thousandths = int(number.replace(",", ""))
         either = [dollars(thousandths * MICROS), dollars(thousandths * MICROS // 1_000)]
         raise ValueError(f"{' or '.join(either)}: a comma can stand between thousands, and before the cents")
-    if not re.fullmatch(r"[0-9,]+(\.[0-9]*)?|\.[0-9]+", number):  # Decimal also takes "2_5", "1e3" and "Infinity"
+    is_number = len(number) <= _LONGEST_AMOUNT and re.fullmatch(r"[0-9,]+(\.[0-9]*)?|\.[0-9]+", number)
+    if not is_number:  # Decimal also takes "2_5", "1e3" and "Infinity"
         raise ValueError("an amount in USD such as 25 or 12.50")
     micros = int(Decimal(number.replace(",", "")) * MICROS)
     if not 0 < micros < 10**15:

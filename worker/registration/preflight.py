@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from jobs.command_lines import command, in_another_batch, planned, repeated
 from jobs.errors import BadInput, LedgerUnreadable
@@ -33,11 +33,13 @@ from jobs.planning.variations import Variations, read_variations
 from jobs.policy.reuse import Reuse
 from jobs.settings.model import Settings
 from jobs.states import BatchState
+from jobs.whole_text import why_not_whole
 from providers.catalog.models import Catalog
 from providers.registry import PROVIDERS, key_variable
 from worker.references import Files, look_at
+from worker.registration.addresses import split_address
 from worker.registration.manifest_sources import ManifestSource, SourceState, local_source
-from worker.registration.options import BatchOptions, WorkLimits, read_limits
+from worker.registration.options import BatchOptions, WorkLimits, demand_readable, read_limits
 from worker.registration.stored_images import missing_folder
 from worker.runtime.limits import limits_of
 from worker.services import catalog_of
@@ -275,6 +277,7 @@ def take(  # noqa: PLR0913  what is asked, who asks, and what is known already
         BadInput: Options that are wrong, or a manifest that cannot be read.
         UnchangedError: The manifest is as it was seen.
     """
+    demand_readable(options)
     limits = read_limits(options, attended=attended)
     name = batch_name(options)
     catalog = catalog_or_complaint(settings)
@@ -439,7 +442,8 @@ def batch_name(options: BatchOptions) -> str:
         return options.batch
     if options.manifest == "-":
         raise BadInput("--batch NAME is missing: a manifest from standard input has no name of its own.")
-    plain = Path(urlsplit(options.manifest).path if "://" in options.manifest else options.manifest).name
+    is_address = "://" in options.manifest
+    plain = Path(split_address(options.manifest, "manifest").path if is_address else options.manifest).name
     plain = plain.removesuffix(".gz")
     stem = next((plain.removesuffix(ending) for ending in _ENDINGS if plain.lower().endswith(ending)), plain)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip(".-")[:100]
@@ -460,13 +464,19 @@ def normal_dest(dest: str) -> str:
     if has_scheme and not rest.strip("/"):
         raise BadInput(f'--to "{dest}": no bucket is named. A destination is {scheme}://BUCKET/PREFIX or a folder.')
     if has_scheme:
+        split_address(dest, "--to")
         return dest.rstrip("/")
     return _full_path(dest) if dest else ""
 
 
 def _full_path(folder: str) -> str:
     """As it is named; without `..`, which would keep it from being recorded relative to the ledger."""
-    path = Path(folder).expanduser().absolute()
+    if why := why_not_whole(folder):
+        raise BadInput(f"--to: expected a folder's path, but {why}")
+    try:
+        path = Path(folder).expanduser().absolute()
+    except RuntimeError:  # ~somebody
+        raise BadInput(f'--to "{folder}": there is no such user here. For a folder of that name: ./{folder}') from None
     return os.path.realpath(path) if ".." in path.parts else str(path)
 
 
@@ -503,7 +513,7 @@ def _plan_options(options: BatchOptions, settings: Settings, name: str, dest: st
     return PlanOptions(
         batch=name,
         path=path,
-        prefix=urlsplit(dest).path.strip("/") if "://" in dest else "",
+        prefix=split_address(dest, "--to").path.strip("/") if "://" in dest else "",
         prompt=options.prompt or None,
         mapping=_mapping(options.map),
         skip_empty=clean_name(options.skip_empty) or None,

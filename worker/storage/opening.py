@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from jobs.errors import StoreError
 
@@ -62,8 +62,8 @@ def _folder(path: Path) -> Store:
 
 
 def _file_path(dest: str) -> Path:
-    parts = urlsplit(dest)
-    if parts.netloc not in {"", "localhost"} or not parts.path.startswith("/"):
+    host, slash, _ = dest.partition("://")[2].partition("/")
+    if host not in {"", "localhost"} or not slash:
         message = f"{dest}: a file URL has three slashes, file:///folder"
         raise StoreError(code="bad_destination", message=message, retryable=False)
     return Path(unquote(dest.partition("://")[2].removeprefix("localhost")))
