@@ -18,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from jobs.ledger.access.values import Token
+from jobs.whole_text import why_not_whole
 from web.callbacks.connection_limits import connection_of
 from worker.images.staging import remove_stale
 
@@ -120,8 +121,24 @@ async def _form(request: Request) -> AsyncIterator[FormData]:
         connection.take_upload(MOST)
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise HTTPException(UNREADABLE, "a file is sent as multipart/form-data")
-    async with request.form(max_files=1, max_fields=FIELDS, max_part_size=MOST_FIELDS) as form:
+    try:
+        form = await request.form(max_files=1, max_fields=FIELDS, max_part_size=MOST_FIELDS)
+    except ValueError as wrong:  # its Content-Type may name a charset that is none
+        raise HTTPException(UNREADABLE, "the form cannot be read; it is UTF-8, and needs no charset") from wrong
+    try:
+        _demand_whole(form)
         yield form
+    finally:
+        await form.close()
+
+
+def _demand_whole(form: FormData) -> None:
+    """Some charsets make of a form what is no text, which no answer and no page could hold."""
+    for name, value in form.multi_items():
+        if why := why_not_whole(name):
+            raise HTTPException(UNREADABLE, f"the name of a field cannot be read: {why}")
+        if isinstance(value, str) and (why := why_not_whole(value)):
+            raise HTTPException(UNREADABLE, f"{name}: expected a text, but {why}")
 
 
 def _write(file: Any, into: IO[bytes]) -> str:

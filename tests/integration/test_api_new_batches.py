@@ -280,3 +280,63 @@ def test_json_that_nobody_writes_is_refused_in_words(web, operator, body):
         headers = {**operator.header, "Content-Type": "application/json"}
         answer = web.post(f"/api/v1/{path}", headers=headers, content=body)
         assert 400 <= answer.status_code < 500, (path, answer.text[:200])
+
+
+HALF, HUGE = "\ud800", 10**400
+#: Each with the field that the refusal names.
+RUBBISH = [
+    *({name: text} for name in ("to", "prompt", "path", "skip_empty", "encoding", "batch") for text in ("\0", HALF)),
+    *({name: [f"a={text}"]} for name in ("map", "vary") for text in ("\0", HALF)),
+    *({name: number} for name in ("limit", "header_row", "sample", "repeat") for number in (-1, 0, HUGE)),
+    {"sample": 1, "seed": HUGE},
+    {"to": f"s3://x/{HALF}"},
+    *(
+        {"manifest": address}
+        for address in ("http://[", "s3://[/a.csv", f"s3://x/{HALF}", "https://x/\0", "https://℀/x")
+    ),
+    *({name: amount} for name in ("budget_usd", "at_most_usd") for amount in (HALF, "\0", "9" * 1_100_000)),
+]
+
+
+@pytest.mark.parametrize("said", RUBBISH, ids=lambda said: ascii(said)[:60])
+@pytest.mark.parametrize("what", ["plan", "batches"])
+def test_rubbish_in_json_is_refused_with_the_name_of_its_field(web, ledger, operator, what, said):
+    body = json.dumps({"manifest": "https://127.0.0.1:1/a.csv", **said})
+    answer = web.post(f"/api/v1/{what}", headers={**operator.header, "Content-Type": "application/json"}, content=body)
+
+    assert answer.status_code == 422, answer.text
+    detail = answer.json()["detail"]
+    assert detail["code"] == "bad_request"
+    assert list(said)[-1] in detail["problems"][0]
+    assert ledger.batches.all() == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"to": to} for to in ("\0", "http://[", "s3://[/x", "file:///a%00b", "~nobody-of-this-name/x")]
+    + [{"prompt": "{prompt}\0"}, {"limit": "-1"}, {"header_row": str(HUGE)}]
+    + [{"encoding": encoding} for encoding in ("\0", "utf-8\0", "utf-7", "unicode_escape", "punycode", "undefined")],
+    ids=lambda said: ascii(said)[:60],
+)
+def test_rubbish_beside_a_file_is_refused(web, ledger, operator, tmp_path, said):
+    for what in ("plan", "batches"):
+        detail = ask(web, operator, what=what, code=422, **{"to": str(tmp_path / "out"), **said})["detail"]
+        assert next(iter(said)) in str(detail)
+
+    assert ledger.batches.all() == []
+
+
+@pytest.mark.parametrize("text", [b"a lamp", b"+2AA-", b"\\ud800"], ids=str)
+@pytest.mark.parametrize("charset", ["undefined", "punycode", "idna", "utf-7", "unicode_escape", "rot13", "klingon"])
+@pytest.mark.parametrize("path", ["/api/v1/plan", "/v1/files"])
+def test_a_form_in_a_charset_that_none_is_in_is_read_or_refused(web, operator, path, charset, text):
+    file = "file" if path == "/v1/files" else "manifest"
+    body = b"".join(
+        b'--XX\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n' % each
+        for each in ((b"purpose", b"", text), (text, b"", text), (file.encode(), b'; filename="a.csv"', CSV))
+    )
+    kind = f"multipart/form-data; boundary=XX; charset={charset}"
+
+    answer = web.post(path, headers={**operator.header, "Content-Type": kind}, content=body + b"--XX--\r\n")
+
+    assert answer.status_code in (400, 422), answer.text

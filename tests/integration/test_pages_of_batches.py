@@ -385,6 +385,28 @@ def test_what_is_wrong_is_told_in_the_words_of_the_form(makes, tmp_path):
     assert "`" not in homeless + dear
 
 
+@pytest.mark.parametrize("to", ["\0", "file:///a%00b", "http://[", "~nobody-of-this-name/x"], ids=ascii)
+def test_a_destination_that_none_can_be_is_told(makes, to):
+    at = makes.visit()
+
+    assert new(at, to=to).status_code == 422
+    assert "at_most_usd" not in new(at, "/new/plan", to=to).text
+    assert makes.ledger.batches.all() == []
+
+
+@pytest.mark.parametrize("charset", ["utf-7", "unicode_escape", "punycode"])
+def test_a_form_in_a_charset_that_none_is_in_gets_a_page(makes, charset):
+    at = makes.visit()
+    parts = [("form_token", "", form_token(at.get("/new"))), ("+2AA-", "", "1"), ("\\ud800", "", "1")]
+    parts += [("budget_usd", "", "+2AA-"), ("manifest", '; filename="a.csv"', CSV)]
+    body = "".join(f'--XX\r\nContent-Disposition: form-data; name="{n}"{f}\r\n\r\n{v}\r\n' for n, f, v in parts)
+    kind = f"multipart/form-data; boundary=XX; charset={charset}"
+
+    for path in ("/new", "/new/plan"):
+        answer = at.post(path, content=f"{body}--XX--\r\n", headers={"Content-Type": kind})
+        assert answer.status_code in (403, 422), answer.text
+
+
 def test_a_new_batch_needs_a_form_of_the_visitors_own_page(makes, tmp_path):
     at = makes.visit()
     files = {"manifest": ("spring.csv", CSV)}
