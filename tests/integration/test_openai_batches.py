@@ -22,6 +22,7 @@ from tests.support.access import make
 from tests.support.patience import AT_LAST, until
 from web.app import WebLedger, make_app
 from web.openai import runner
+from web.openai.batches import AGAIN, BATCH, BUDGET, OUTPUT, PROVIDER, TO
 
 GENERATIONS = "/v1/images/generations"
 OVER = {"completed", "failed", "expired", "cancelled"}
@@ -277,3 +278,39 @@ def test_files_of_no_purpose_of_ours_are_none(serve, shop, purpose):
     upload(web, shop)
 
     assert web.get("/v1/files", headers=shop.header, params={"purpose": purpose}).json()["data"] == []
+
+
+@pytest.mark.parametrize("name", [TO, BUDGET, PROVIDER, BATCH, AGAIN, OUTPUT, "own"])
+@pytest.mark.parametrize("text", ["\0", "a\0b", "\ud800", "s3://x/\ud800"], ids=ascii)
+def test_metadata_that_is_no_text_is_refused(serve, shop, ledger, name, text):
+    body = {"input_file_id": "file-x", "endpoint": GENERATIONS, "completion_window": "24h"}
+    answers = [
+        serve().post(
+            "/v1/batches",
+            headers={**shop.header, "Content-Type": "application/json"},
+            content=json.dumps({**body, "metadata": metadata}),
+        )
+        for metadata in ({name: text}, {f"x{text}": "1"})
+    ]
+
+    assert [answer.status_code for answer in answers] == [400, 400]
+    assert [answer.json()["error"]["param"][:9] for answer in answers] == ["metadata."] * 2
+
+
+@pytest.mark.parametrize("field", ["input_file_id", "endpoint", "completion_window"])
+def test_what_is_no_text_names_nothing(serve, shop, field):
+    body = {"input_file_id": "file-x", "endpoint": GENERATIONS, "completion_window": "24h", field: "\ud800"}
+    headers = {**shop.header, "Content-Type": "application/json"}
+
+    assert serve().post("/v1/batches", headers=headers, content=json.dumps(body)).status_code == 400
+
+
+@pytest.mark.parametrize("to", ["http://[", "s3://[/x", "file:///a%00b", "~nobody-of-this-name/x"])
+def test_a_destination_that_cannot_be_read_fails_at_once(serve, shop, to):
+    web = serve()
+    batch = ask(web, shop, upload(web, shop), lightfast_to=to)
+
+    errors = when(web, shop, batch, "failed")["errors"]["data"]
+
+    assert [error["code"] for error in errors] == ["bad_request"]
+    assert "`to`" in errors[0]["message"]

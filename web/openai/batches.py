@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.ledger.access.values import Token
 from jobs.ledger.openai.values import FilePurpose, NewRemoteBatch, RemoteBatch, RemoteState
 from jobs.states import JobState
+from jobs.whole_text import why_not_whole
 from web.api.problems import ApiRoute
 from web.door import Door, TheDoor, WhoMakes
 from web.openai.errors import OpenAIError
@@ -134,7 +135,7 @@ def _own(door: Door, token: Token, name: str) -> RemoteBatch:
 
 
 def _is_text(name: str) -> bool:
-    return "\0" not in name  # which no database takes in a text
+    return why_not_whole(name) is None
 
 
 # -- what is asked -------------------------------------------------------------------------------------------------
@@ -159,6 +160,9 @@ def _demand_sound(metadata: dict[str, str]) -> None:
     if len(metadata) > PAIRS or any(len(n) > LONGEST_NAME or len(v) > LONGEST_VALUE for n, v in metadata.items()):
         bounds = f"at most {PAIRS} pairs, names of {LONGEST_NAME} and values of {LONGEST_VALUE} characters"
         raise OpenAIError(BAD, f"metadata: {bounds}", param="metadata")
+    for name, value in metadata.items():
+        if why := why_not_whole(name) or why_not_whole(value):
+            raise OpenAIError(BAD, f"metadata.{name}: expected a text, but {why}", param=f"metadata.{name}")
     known = (TO, BUDGET, PROVIDER, BATCH, AGAIN, OUTPUT)
     for name in (each for each in metadata if each.startswith(OWN) and each not in known):
         raise OpenAIError(BAD, f"metadata.{name}: what is known is {', '.join(known)}", param=f"metadata.{name}")
