@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import cast
 
 from fastapi import Request
@@ -12,7 +14,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 MOST = 400
 #: Seconds for one request to come in whole, and between two requests.
 PATIENCE = 10.0
-#: How many times `PATIENCE` its answer may take: a caller that does not read it is not waited for any longer.
+#: How many times `PATIENCE` its answer may take, and a long one stand still: who reads nothing is waited for no longer.
+#: A slow reader's system tells that there is room again once a part of a large buffer is free, not at each byte read.
 ANSWER_TURNS = 6
 #: Bytes that one request may send, what is not read of it included.
 MOST_BYTES = 16 * 1024 * 1024
@@ -20,6 +23,8 @@ MOST_BYTES = 16 * 1024 * 1024
 CONNECTION = "lightfast.connection"
 #: Bytes a second that an upload has to bring on average.
 SLOWEST = 4096
+#: The start of Linux's `struct tcp_info`, up to the bytes that were acknowledged.
+_ACKED = struct.Struct("=120xQ")
 
 
 class LimitedConnection(H11Protocol):
@@ -30,7 +35,8 @@ class LimitedConnection(H11Protocol):
     _bytes = 0
     _most = MOST_BYTES
     _is_upload = _is_long = False
-    _unread = 0  # bytes of the answer that wait for who asked, when that was last looked at
+    _taken = 0  # bytes that who asked had taken when that was last looked at
+    _still = 0  # looks in a row at which nothing more was taken
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -72,9 +78,9 @@ class LimitedConnection(H11Protocol):
 
     @property
     def is_served(self) -> bool:
-        """Whether it has said what it wants and waits for the answer."""
+        """Whether it has said what it wants and waits for the answer, or for the rest of a long one."""
         cycle = self.cycle
-        return cycle is not None and not cycle.response_complete and not cycle.more_body
+        return self._has_rest or (cycle is not None and not cycle.response_complete and not cycle.more_body)
 
     @property
     def takes_upload(self) -> bool:
@@ -85,10 +91,15 @@ class LimitedConnection(H11Protocol):
         """Closes the connection at once."""
         self.transport.abort()
 
+    @property
+    def _has_rest(self) -> bool:
+        """Whether a part of a long answer is still to be taken, be it made to its end or not."""
+        return self._is_long and self.transport.get_write_buffer_size() > 0
+
     def _begin(self) -> None:
         self.since, self._turns, self._bytes = self.loop.time(), 0, 0
-        self._most, self._unread = MOST_BYTES, 0
-        self._is_upload = self._is_long = False
+        self._most, self._still = MOST_BYTES, 0
+        self._is_upload, self._is_long = False, self._has_rest
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self.loop.call_later(PATIENCE, self._lose_patience)
@@ -104,9 +115,25 @@ class LimitedConnection(H11Protocol):
             self._timer = self.loop.call_later(PATIENCE, self._lose_patience)
 
     def _waits_in_vain(self) -> bool:
-        """Whether the answer takes too long; a long one, whether nothing of it was taken since the last look."""
-        before, self._unread = self._unread, self.transport.get_write_buffer_size()
-        return 0 < before <= self._unread if self._is_long else self._turns >= ANSWER_TURNS
+        """Whether the answer takes too long; a long one, whether nothing of it was taken for as long."""
+        if not self._is_long:
+            return self._turns >= ANSWER_TURNS
+        before, self._taken = self._taken, _taken(self.transport)
+        self._still = self._still + 1 if self._has_rest and self._taken == before else 0
+        return self._still >= ANSWER_TURNS
+
+
+def _taken(transport: asyncio.Transport) -> int:
+    """Bytes that the other side has taken: a number that stands still while it takes none.
+
+    What waits in this process does not tell: the system takes the next part of it only when much of its own buffer,
+    megabytes, has been sent. Linux counts what was acknowledged (`tcpi_bytes_acked`); elsewhere the former has to do.
+    """
+    try:
+        told = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED.size)
+        return int(_ACKED.unpack(told)[0])
+    except (AttributeError, OSError, struct.error):
+        return -transport.get_write_buffer_size()
 
 
 def connection_of(request: Request) -> LimitedConnection | None:
