@@ -150,6 +150,9 @@ _OF_A_PROCESS: Mapping[str, EventKind] = {
     "batch_not_archived": _warning("a schedule's batch could not be archived, and stays whole", "batch", "problem"),
     "callback_named_another_task": _warning("a callback named another task", "attempt_id", "task_id"),
     "claim_failed": _warning("the ledger could not be asked for work, and is asked again", "lane", "times", "problem"),
+    "connections_wait": _warning(
+        "the web process can take no connection, mostly since it may open no more files: they wait", "times", "problem"
+    ),
     "copy_failed": _error("a copy failed by a fault of Lightfast, and is tried again", "image_id", "problem"),
     "daily_budget_changes": _warning("a daily budget changes", "account", "kept", "here"),
     "destination_fails_verification": _error("the destination kept other bytes than it was given", "dest", "images"),

@@ -35,8 +35,9 @@ from web.api import batches, images, new_batches, operations, results, retry, ro
 from web.api import events as event_routes
 from web.api.problems import MOST_FAULTS
 from web.callbacks.buffer import CallbackBuffer
-from web.callbacks.connection_limits import LimitedConnection
+from web.callbacks.connection_limits import MOST, LimitedConnection
 from web.callbacks.hooks import add_hooks
+from web.callbacks.open_files import BACKLOG, make_room
 from web.docs.routes import add_docs
 from web.door import Door, wake_submits
 from web.events import BatchEvents
@@ -325,6 +326,7 @@ def _opened(
     settings: Settings, where: Listen, wake: Callable[[str], object], ledger: str
 ) -> Iterator[tuple[uvicorn.Server, socket.socket]]:
     """The main port's server; the metrics are served meanwhile."""
+    make_room(MOST)
     web_ledger = WebLedger(lambda: open_ledger(settings.database_url))
     with contextlib.ExitStack() as opened:
         opened.callback(web_ledger.close)
@@ -415,6 +417,8 @@ def server_of(app: FastAPI, *, port: int, host: str, trust_proxy: str | None = N
         host=host,
         port=port,
         http=LimitedConnection,
+        loop="web.callbacks.open_files:event_loop",
+        backlog=BACKLOG,
         ws="none",
         log_level="error",  # a line for each bad request would let strangers fill the disk
         access_log=False,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
+import logging
+import resource
 import socket
 import threading
 
@@ -13,7 +17,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from tests.support.patience import AT_LAST, until
 from web.app import listen, server_of
-from web.callbacks import connection_limits
+from web.callbacks import connection_limits, open_files
 from web.callbacks.connection_limits import connection_of, take_long_answer
 
 #: Bytes of a long answer: more than the system's own buffers hold.
@@ -26,14 +30,26 @@ class Served:
     """A real server of a small app, in a thread."""
 
     def __init__(self):
-        self.app = FastAPI()
+        self.app = FastAPI(lifespan=self._life)
         self.server = uvicorn.Server(server_of(self.app, host="127.0.0.1", port=0))
         self.connections = []  # of those who asked for the long answer
+        self.gate = threading.Event()
         self.app.get("/long")(self._long)
+        self.app.get("/gate")(self._gate)
         self.app.get("/livez")(self._livez)
+
+    @contextlib.asynccontextmanager
+    async def _life(self, _app):
+        self.loop = asyncio.get_running_loop()
+        yield
 
     async def _livez(self):
         return "ok"
+
+    def _gate(self):
+        """An answer that somebody waits for, until the test opens the gate."""
+        assert self.gate.wait(AT_LAST)
+        return "open"
 
     async def _long(self, request: Request, part: int):
         self.connections.append(connection_of(request))
@@ -48,16 +64,29 @@ class Served:
         return StreamingResponse(parts(), headers={"Content-Length": str(LONG)})
 
     @contextlib.contextmanager
-    def running(self):
-        with listen("127.0.0.1", 0, "--port") as free:
+    def running(self, listener=None):
+        with listener or listen("127.0.0.1", 0, "--port") as free:
             self.port = free.getsockname()[1]
             thread = threading.Thread(target=self.server.run, kwargs={"sockets": [free]})
             thread.start()
             try:
                 yield self
             finally:
+                self.gate.set()
                 self.server.should_exit = True
                 thread.join()
+
+    @contextlib.contextmanager
+    def stopped(self):
+        """Its event loop stands still: who comes meanwhile has come at once when it goes on."""
+        until(lambda: self.server.started)
+        stands, goes_on = threading.Event(), threading.Event()
+        self.loop.call_soon_threadsafe(lambda: (stands.set(), goes_on.wait(AT_LAST)))
+        assert stands.wait(AT_LAST)
+        try:
+            yield
+        finally:
+            goes_on.set()
 
     def come(self, said=b"", window=None):
         connection = socket.socket()
@@ -124,3 +153,85 @@ def test_who_takes_nothing_of_a_long_answer_is_cut_off(served, part):
         until(lambda: not served.look())
 
         assert len(read(reader, LONG)) < LONG
+
+
+LIVEZ = b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n"
+
+
+def test_of_a_crowd_that_comes_at_once_no_more_stay_than_there_is_room_for(served, monkeypatch):
+    monkeypatch.setattr(connection_limits, "MOST", 20)
+    with contextlib.ExitStack() as crowd:
+        with served.stopped():
+            guests = [crowd.enter_context(served.come(b"GET /livez")) for _ in range(100)]
+
+        assert [read(one, 1) for one in guests[:80]] == [b""] * 80
+        for one in guests[80:]:
+            one.sendall(LIVEZ.removeprefix(b"GET /livez"))
+            assert read(one, 12) == b"HTTP/1.1 200"
+
+
+def test_who_comes_while_all_others_wait_for_their_answers_is_sent_away(served, monkeypatch):
+    monkeypatch.setattr(connection_limits, "MOST", 2)
+    ask = LIVEZ.replace(b"livez", b"gate")
+    with served.come(ask) as first, served.come(ask) as second:
+        until(lambda: sum(one.is_served for one in tuple(served.server.server_state.connections)) == 2)
+        with served.come() as third:
+            assert read(third, 1) == b""
+        served.gate.set()
+
+        assert [read(one, 12) for one in (first, second)] == [b"HTTP/1.1 200"] * 2
+
+
+@pytest.mark.parametrize(
+    ("files", "connections"),
+    [(resource.RLIM_INFINITY, 400), (1024, 400), (500, 300), (256, 128)],
+)
+def test_fewer_connections_are_open_where_few_files_may_be(monkeypatch, files, connections):
+    monkeypatch.setattr(resource, "getrlimit", lambda _what: (files, files))
+
+    assert open_files.most_connections(400) == connections
+
+
+@pytest.mark.parametrize(
+    ("files", "allowed", "set_to"),
+    [
+        (256, resource.RLIM_INFINITY, [(984, resource.RLIM_INFINITY)]),
+        (256, 4096, [(984, 4096)]),
+        (256, 512, [(512, 512)]),
+        (256, 256, []),
+        (1024, 4096, []),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, []),
+    ],
+)
+def test_as_many_files_are_allowed_as_the_connections_need_and_the_system_lets(monkeypatch, files, allowed, set_to):
+    told = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _what: (files, allowed))
+    monkeypatch.setattr(resource, "setrlimit", lambda _what, limits: told.append(limits))
+
+    open_files.make_room(400)
+
+    assert told == set_to
+
+
+class FullListener(socket.socket):
+    """A listener of a process that may open no more files."""
+
+    tries = 0
+
+    def accept(self):
+        self.tries += 1
+        raise OSError(errno.EMFILE, "Too many open files")
+
+
+def test_that_no_connection_can_be_taken_is_told_now_and_then_and_not_each_time(monkeypatch, caplog):
+    told = []
+    monkeypatch.setattr(open_files, "emit", lambda event, **said: told.append((event, said["times"])))
+    listener = FullListener()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    with Served().running(listener) as served, socket.create_connection(("127.0.0.1", served.port), AT_LAST):
+        until(lambda: listener.tries > 100)
+
+    assert ("connections_wait", 1) in told
+    assert len(told) <= listener.tries.bit_length()
+    assert [record for record in caplog.records if record.name == "asyncio" and record.levelno > logging.INFO] == []

@@ -10,6 +10,8 @@ from typing import cast
 from fastapi import Request
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from web.callbacks.open_files import most_connections
+
 #: Connections at once; each holds up to 200 kB while a body or an answer is on its way.
 MOST = 400
 #: Seconds for one request to come in whole, and between two requests.
@@ -43,7 +45,7 @@ class LimitedConnection(H11Protocol):
         """A connection is made. Where that is one too many, the one that waits longest for a request is closed."""
         super().connection_made(transport)
         self._begin()
-        if len(self.connections) > MOST:
+        if len(self.connections) > most_connections(MOST):
             waiting = (one for one in self.connections if isinstance(one, LimitedConnection) and not one.is_served)
             min(waiting, key=lambda one: one.since, default=self).leave()
 
@@ -88,7 +90,8 @@ class LimitedConnection(H11Protocol):
         return self._is_upload and self.cycle is not None and self.cycle.more_body
 
     def leave(self) -> None:
-        """Closes the connection at once."""
+        """Closes the connection at once. It is none of those that are open from now on, though its end comes later."""
+        self.connections.discard(self)
         self.transport.abort()
 
     @property
