@@ -14,11 +14,12 @@ import pytest
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import Response, StreamingResponse
+from starlette.requests import ClientDisconnect
 
 from tests.support.patience import AT_LAST, until
 from web.app import listen, server_of
 from web.callbacks import connection_limits, open_files
-from web.callbacks.connection_limits import connection_of, take_long_answer
+from web.callbacks.connection_limits import _Conversation, connection_of, take_long_answer
 
 #: Bytes of a long answer: more than the system's own buffers hold.
 LONG = 16_000_000
@@ -34,8 +35,11 @@ class Served:
         self.server = uvicorn.Server(server_of(self.app, host="127.0.0.1", port=0))
         self.connections = []  # of those who asked for the long answer
         self.gate = threading.Event()
+        self.app.exception_handler(ClientDisconnect)(self._gone)
         self.app.get("/long")(self._long)
         self.app.get("/gate")(self._gate)
+        self.app.post("/body")(self._body)
+        self.app.post("/no_body")(self._livez)
         self.app.get("/livez")(self._livez)
 
     @contextlib.asynccontextmanager
@@ -43,8 +47,14 @@ class Served:
         self.loop = asyncio.get_running_loop()
         yield
 
+    async def _gone(self, _request, _error):
+        return Response(status_code=400)  # as the whole app has it
+
     async def _livez(self):
         return "ok"
+
+    async def _body(self, request: Request):
+        return len(await request.body())
 
     def _gate(self):
         """An answer that somebody waits for, until the test opens the gate."""
@@ -235,3 +245,51 @@ def test_that_no_connection_can_be_taken_is_told_now_and_then_and_not_each_time(
     assert ("connections_wait", 1) in told
     assert len(told) <= listener.tries.bit_length()
     assert [record for record in caplog.records if record.name == "asyncio" and record.levelno > logging.INFO] == []
+
+
+POST = b"POST /%s HTTP/1.1\r\nHost: here\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("path", [b"body", b"no_body"])
+def test_a_body_of_very_many_small_chunks_is_not_read_to_its_end(served, monkeypatch, caplog, path):
+    """Each chunk costs the event loop as much as a kilobyte in a large one, and nobody else is answered meanwhile."""
+    chunks, next_event = [], _Conversation.next_event
+
+    def counted(conversation):
+        event = next_event(conversation)
+        chunks.append(event)
+        return event
+
+    monkeypatch.setattr(_Conversation, "next_event", counted)
+    with served.come(POST % path) as guest:
+        with contextlib.suppress(ConnectionError):
+            guest.sendall(b"1\r\na\r\n" * 500_000 + b"0\r\n\r\n")
+        assert not read(guest, 1_000).endswith(b"500000")
+    until(lambda: not served.server.server_state.connections)
+
+    assert len(chunks) < 2 * connection_limits.FREE_CHUNKS
+    assert caplog.records == []
+
+
+def test_a_body_of_many_chunks_that_are_not_small_is_taken(served):
+    with served.come(POST % b"body") as guest:
+        guest.sendall(b"64\r\n%s\r\n" % bytes(100) * 5_000 + b"0\r\n\r\n")
+
+        assert b"500000" in read(guest, 200)
+
+
+def test_a_body_of_some_small_chunks_is_taken(served):
+    with served.come(POST % b"body") as guest:
+        guest.sendall(b"1\r\na\r\n" * connection_limits.FREE_CHUNKS + b"0\r\n\r\n")
+
+        assert b"1000" in read(guest, 200)
+
+
+@pytest.mark.parametrize(("path", "status"), [(b"body", b"400"), (b"no_body", b"200")])
+def test_a_body_that_is_no_http_ends_the_connection_and_leaves_no_line_in_the_log(served, caplog, path, status):
+    with served.come(POST % path) as guest:
+        first = b"" if path == b"body" else read(guest, 12)
+        guest.sendall(b"this is no chunk\r\n")
+
+        assert (first + read(guest, 1_000)).startswith(b"HTTP/1.1 " + status)
+    assert caplog.records == []
