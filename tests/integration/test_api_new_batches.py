@@ -294,7 +294,7 @@ RUBBISH = [
         {"manifest": address}
         for address in ("http://[", "s3://[/a.csv", f"s3://x/{HALF}", "https://x/\0", "https://℀/x")
     ),
-    *({name: amount} for name in ("budget_usd", "at_most_usd") for amount in (HALF, "\0", "9" * 1_100_000)),
+    *({name: amount} for name in ("budget_usd", "at_most_usd") for amount in (HALF, "\0", "9" * 1_020_000)),
 ]
 
 
