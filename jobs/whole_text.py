@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-_HALF = re.compile("[\ud800-\udfff]")
+#: Half of a character that is written as a pair of them.
+HALF = re.compile("[\ud800-\udfff]")
 
 
 def why_not_whole(text: str) -> str | None:
@@ -15,6 +16,6 @@ def why_not_whole(text: str) -> str | None:
     """
     if "\0" in text:
         return "it holds a NUL character"
-    if not text.isascii() and _HALF.search(text):
+    if not text.isascii() and HALF.search(text):
         return "it holds what is no character: a byte that is not UTF-8, or half of a pair (\\ud800 to \\udfff)"
     return None

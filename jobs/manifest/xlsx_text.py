@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
+from jobs.whole_text import HALF
+
 #: Control characters and halves of characters, a carriage return (XML readers make it a newline), and what would be
 #: taken for an escape.
 _TO_ESCAPE = re.compile(r"[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]|_(?=x[0-9A-Fa-f]{4}_)")
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
-_HALF = re.compile("[\ud800-\udfff]")
 
 
 def escaped(text: str) -> str:
@@ -21,4 +22,4 @@ def unescaped(text: str) -> str:
     if "_x" not in text:
         return text
     meant = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
-    return meant.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace") if _HALF.search(meant) else meant
+    return meant.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace") if HALF.search(meant) else meant

@@ -85,14 +85,15 @@ async def test_what_goes_wrong_later_cuts_the_answer_off(answers):
         await anext(stream)
 
 
-async def test_one_token_s_readers_leave_room_for_others(answers):
-    def write(file):
-        for _ in range(100):
-            file.write(bytes(streams.PART))
+def write_much(file):
+    for _ in range(100):
+        file.write(bytes(streams.PART))
 
-    mine = [await answers.stream(ME, write) for _ in range(streams.OF_ONE)]
+
+async def test_one_token_s_readers_leave_room_for_others(answers):
+    mine = [await answers.stream(ME, write_much) for _ in range(streams.OF_ONE)]
     with pytest.raises(HTTPException):
-        await answers.stream(ME, write)
+        await answers.stream(ME, write_much)
 
     assert [part async for part in await answers.stream(OTHER, lambda file: file.write(b"next"))] == [b"next"]
     for each in mine:
@@ -102,11 +103,7 @@ async def test_one_token_s_readers_leave_room_for_others(answers):
 
 
 async def test_only_so_many_are_made_at_once(answers):
-    def write(file):
-        for _ in range(100):
-            file.write(bytes(streams.PART))
-
-    endless = [await answers.stream(number, write) for number in range(streams.MOST)]
+    endless = [await answers.stream(number, write_much) for number in range(streams.MOST)]
 
     with pytest.raises(HTTPException):
         await answers.stream(ME, lambda _file: None)

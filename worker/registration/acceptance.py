@@ -77,7 +77,7 @@ def planned_for(  # noqa: PLR0913  what is asked, by whom, and how it came
     )
     with contextlib.ExitStack() as taken:
         try:
-            demand_readable(options)
+            demand_readable(options)  # as `take` does, and before the ledger is asked for what they name
             taking = take(
                 _bound(options, ledger, token),
                 settings,
