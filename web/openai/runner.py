@@ -94,12 +94,12 @@ class BatchRunner:
         self._woken.set()
 
     def close(self) -> None:
-        """Ends; what is being read is left to the next process."""
+        """Ends; what is being read is left to the next process. Waits for the threads, as the ledger is closed next."""
         self._stopped.set()
         self._woken.set()
-        self._threads.shutdown(wait=False, cancel_futures=True)
         if self._loop is not None:
             self._loop.join()
+        self._threads.shutdown(cancel_futures=True)
 
     # -- looking -------------------------------------------------------------------------------------------------
 
